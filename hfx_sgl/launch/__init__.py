@@ -1,0 +1,1 @@
+"""Starts SGLang servers and the router on one machine: what to run (pure), and running it."""

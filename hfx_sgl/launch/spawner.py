@@ -1,0 +1,113 @@
+"""Starts processes and tells when they end. Each server or router is a process group of its own."""
+
+import ctypes
+import os
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from hfx_sgl.launch.plan import InstancePlan
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Ended(NamedTuple):
+    """A process that has ended and been reaped."""
+
+    name: str
+    status: int
+    """Its exit status; a negative one is the signal that ended it."""
+
+
+class Spawner(Protocol):
+    """Owns the processes it started. Not for use by several threads."""
+
+    def spawn(self, plan: InstancePlan) -> int:
+        """Start the process and return its id, which is also that of its group."""
+        ...
+
+    def terminate(self, name: str) -> None:
+        """Ask the process to end in order; nothing happens when it has ended.
+
+        Its helpers are left to it: a server that sees one vanish takes that for a crash.
+        """
+        ...
+
+    def kill(self, name: str) -> None:
+        """End the whole group at once; nothing happens when it has ended."""
+        ...
+
+    def poll(self, timeout_s: float) -> list[Ended]:
+        """Return who has ended since the last call, waiting up to `timeout_s` for somebody to."""
+        ...
+
+    def close(self) -> None:
+        """Release what the spawner itself holds. Its processes have ended by then."""
+        ...
+
+
+class DirectSpawner:
+    """One child process for each plan, ended by the kernel should this process die suddenly."""
+
+    def __init__(self) -> None:
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def spawn(self, plan: InstancePlan) -> int:
+        """Start the process and return its id, which is also that of its group."""
+        with Path(plan.log_path).open("wb") as log:
+            child = subprocess.Popen(
+                plan.argv,
+                env={**os.environ, **plan.env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        self._children[plan.name] = child
+        return child.pid
+
+    def terminate(self, name: str) -> None:
+        """Ask the process to end in order; nothing happens when it has ended."""
+        if name in self._children:
+            self._children[name].terminate()
+
+    def kill(self, name: str) -> None:
+        """End the whole group at once; nothing happens when it has ended."""
+        if name in self._children:
+            _kill_group(self._children[name].pid)
+
+    def poll(self, timeout_s: float) -> list[Ended]:
+        """Return who has ended since the last call, waiting up to `timeout_s` for somebody to."""
+        ended = self._reap()
+        if not ended and timeout_s > 0 and self._children:
+            with suppress(subprocess.TimeoutExpired):
+                # Any one of them: the others are looked at again in the next round.
+                next(iter(self._children.values())).wait(timeout_s)
+            ended = self._reap()
+        return ended
+
+    def close(self) -> None:
+        """Nothing is held beside the processes."""
+
+    def _reap(self) -> list[Ended]:
+        ended = []
+        for name, child in list(self._children.items()):
+            # WNOWAIT leaves the pid taken, so that the group killed here is still the child's.
+            if os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                continue
+            _kill_group(child.pid)
+            ended.append(Ended(name, child.wait()))
+            del self._children[name]
+        return ended
+
+
+def _kill_group(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -1,0 +1,1 @@
+"""Selection policies: which worker gets a request. One file each; `catalog` makes them by name."""

@@ -1,0 +1,1 @@
+"""Acts: the HTTP router in front of SGLang workers."""

@@ -1,0 +1,36 @@
+"""Builds the FastAPI app of the control plane."""
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from hfx_router.control import (
+    cache,
+    engine_metrics,
+    health,
+    info,
+    loads,
+    models,
+    workers,
+)
+from hfx_router.control.context import ControlContext
+from hfx_router.control.exceptions import install_exception_handlers
+from hfx_router.control.shared_call import SharedCall
+
+
+def build_app(context: ControlContext) -> FastAPI:
+    """Return the app; it holds no state beside the context."""
+    app = FastAPI(title="hfx-router", openapi_url=None, redirect_slashes=False)
+    app.state.context = context
+    # Open to everybody and expensive: however many ask, the workers generate once at a time.
+    app.state.health_generate = SharedCall(lambda: health.generate_everywhere(context))
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(context.cors_origins) or ["*"],
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["*"],
+    )
+    install_exception_handlers(app)
+    for module in (cache, engine_metrics, health, info, loads, models, workers):
+        app.include_router(module.router)
+    return app

@@ -1,0 +1,1 @@
+"""From a complete request to a complete answer: one exchange is one client request and its legs."""

@@ -1,0 +1,371 @@
+"""What every exchange does: accept, be admitted, answer, fail, end exactly once."""
+
+import asyncio
+from typing import Protocol
+
+from hfx_router.body.inspect import (
+    PAIRING_FIELDS,
+    RoutingFields,
+    read_routing_fields,
+)
+from hfx_router.body.splice import remove_members
+from hfx_router.errors import error_event, render_error
+from hfx_router.exchange.endpoints import Endpoint
+from hfx_router.exchange.leg import Leg
+from hfx_router.exchange.request_headers import forwarded_lines
+from hfx_router.exchange.service import Service
+from hfx_router.http1.request_reader import ParsedRequest
+from hfx_router.http1.response_head import HOP_BY_HOP, render_response_head
+from hfx_router.http1.sse_meter import SseMeter
+from hfx_router.workers.worker import Worker
+from hfx_sgl.errors import InvalidRequestError, RequestError, UpstreamTimeoutError
+from hfx_sgl.policy.retry import RETRYABLE_STATUSES, backoff_s, may_retry
+from hfx_sgl.policy.view import RequestView
+from hfx_sgl.types import Role
+
+_REPLACED = HOP_BY_HOP | {b"x-request-id"}
+_REFRAMED = _REPLACED | {b"transfer-encoding", b"content-length"}
+
+CLIENT_CLOSED_REQUEST = 499
+"""Status recorded for a request whose client left, as nginx numbers it; never sent."""
+
+
+class Client(Protocol):
+    """The connection that waits for the answer."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the answer."""
+        ...
+
+    def finished(self, *, keep_alive: bool) -> None:
+        """The answer is complete."""
+        ...
+
+    def break_off(self) -> None:
+        """Close at once: the answer cannot be completed and must not look complete."""
+        ...
+
+
+class Exchange:
+    """One client request from its last byte to the last byte of its answer."""
+
+    __slots__ = (
+        "_answering", "_client", "_fields", "_has_answered", "_keep_alive", "_meter",
+        "_num_attempts", "_num_lost", "_request_id", "_retry", "_ticket", "_tried",
+        "_upstream_lines", "_view", "deadline_s", "endpoint", "first_byte_s", "request",
+        "service", "started_s",
+    )  # fmt: skip
+
+    _retryable_statuses = RETRYABLE_STATUSES
+
+    def __init__(
+        self, service: Service, client: Client, request: ParsedRequest, endpoint: Endpoint
+    ) -> None:
+        self.service = service
+        self.request = request
+        self.endpoint = endpoint
+        self.started_s = service.now_s()
+        self.deadline_s = self.started_s + service.config.request_timeout_s
+        self.first_byte_s = 0.0
+        self._client: Client | None = client
+        self._keep_alive = request.keep_alive
+        self._request_id = b""
+        self._fields = RoutingFields()
+        self._view = RequestView()
+        self._upstream_lines: list[bytes] = []
+        self._ticket: int | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._num_attempts = 0
+        self._num_lost = 0
+        self._tried: list[Worker] = []
+        self._answering: Leg | None = None
+        self._has_answered = False
+        self._meter: SseMeter | None = None
+
+    # --- acceptance ---
+
+    def start(self) -> None:
+        """Begin; whatever happens, the client gets an answer or leaves."""
+        service = self.service
+        service.exchanges.add(self)
+        service.recorder.num_inflight += 1
+        headers = dict(self.request.headers)
+        self._request_id = service.request_ids.request_id(headers, self.endpoint.id_prefix)
+        try:
+            self._accept(headers)
+        except RequestError as error:
+            self.refused(error)
+            return
+        gate = service.gate
+        if gate is None:
+            self.admitted()
+        else:
+            self._ticket = gate.draw_ticket()
+            gate.apply(self._ticket, self)
+
+    def _accept(self, headers: dict[bytes, bytes]) -> None:
+        service = self.service
+        service.api_keys.check(headers.get(b"authorization"))
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            raise InvalidRequestError(
+                "compressed request bodies are not supported", param="content-encoding"
+            )
+        fields = self._fields = read_routing_fields(self.request.body)
+        if fields.has_pairing_fields():
+            self.request.body = remove_members(self.request.body, PAIRING_FIELDS)
+        routing_key = headers.get(b"x-smg-routing-key")
+        self._view = RequestView(
+            fields.prompt_json(), routing_key.decode("latin-1") if routing_key else None
+        )
+        self._upstream_lines = forwarded_lines(self.request.headers)
+        self._upstream_lines.append(b"x-request-id: %b\r\n" % self._request_id)
+
+    def admitted(self) -> None:
+        """A slot was granted: send the request."""
+        self.service.retry_budget.deposit()
+        self._attempt()
+
+    def refused(self, error: RequestError) -> None:
+        """Answer with an error before anything was sent to a worker."""
+        self._ticket = None
+        self.answer_error(error)
+
+    # --- attempts ---
+
+    def _attempt(self) -> None:
+        """Choose workers and send. Subclasses define it, and call `_begin_attempt` first."""
+        raise AssertionError("abstract")
+
+    def _cancel_legs(self, *, aborts: bool) -> None:
+        """Give up all legs under way; with `aborts` also tell the workers. Subclasses define it."""
+        raise AssertionError("abstract")
+
+    def _choose(self, role: Role) -> Worker | None:
+        """Return the worker that the role's policy chooses; None when none is usable."""
+        candidates = self.service.registry.usable(role)
+        if not candidates:
+            return None
+        if self._tried:  # another worker than the one that failed, where there is another
+            untried = tuple(worker for worker in candidates if worker not in self._tried)
+            candidates = untried or candidates
+        policy = self.service.policies[role]
+        return policy.select(self._view, candidates, self.service.now_s())
+
+    def _upstream_request(self, worker: Worker, body: bytes) -> bytes:
+        """Return the complete HTTP request for a worker."""
+        lines = self._upstream_lines
+        if worker.spec.api_key is not None and not any(
+            line.startswith(b"authorization:") for line in lines
+        ):
+            lines = [*lines, f"authorization: Bearer {worker.spec.api_key}\r\n".encode()]
+        path = self.endpoint.worker_path or self.endpoint.path
+        target = path.encode()
+        if self.request.query:
+            target += b"?" + self.request.query
+        return b"POST %b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
+            target,
+            self.service.pool(worker).host_line,
+            b"".join(lines),
+            len(body),
+            body,
+        )
+
+    def _retries(self, worker: Worker, status: int | None) -> bool:
+        """Schedule another attempt if the rules allow one; `status` is None without an answer."""
+        service = self.service
+        retryable = self._retryable_statuses
+        if self._has_answered or (status is not None and status not in retryable):
+            return False
+        key = (self.endpoint.path, worker.spec.role)
+        allowed = may_retry(
+            service.retry,
+            num_attempts=self._num_attempts,
+            num_lost=self._num_lost,
+            status=status,
+            has_answered=self._has_answered,
+            retryable=retryable,
+        )
+        if not allowed or not service.retry_budget.withdraw():
+            service.recorder.retries_exhausted[key] += 1
+            return False
+        service.recorder.retries[key] += 1
+        self._tried.append(worker)
+        delay_s = backoff_s(service.retry, self._num_attempts + 1, service.rng)
+        service.recorder.backed_off(self._num_attempts + 1, delay_s)
+        self._answering = None
+        self._retry = asyncio.get_running_loop().call_later(delay_s, self._attempt)
+        return True
+
+    # --- answers ---
+
+    def _extra_lines(self) -> bytes:
+        lines = b"x-request-id: %b\r\n" % self._request_id
+        if not self._keep_alive:
+            lines += b"connection: close\r\n"
+        for name, value in self.request.headers:
+            if name == b"origin":
+                origins = self.service.config.cors_origins
+                if not origins:
+                    lines += b"access-control-allow-origin: *\r\n"
+                elif value in origins:
+                    lines += b"access-control-allow-origin: %b\r\nvary: Origin\r\n" % value
+        return lines
+
+    def _worker_lines(self) -> bytes:
+        """Return header lines that name the workers. Subclasses define it."""
+        raise AssertionError("abstract")
+
+    def _write(self, data: bytes) -> None:
+        """Pass on bytes of the answer, preceded by its head if they are the first."""
+        client = self._client
+        if client is None:
+            return
+        if not self._has_answered:
+            self._has_answered = True
+            self.first_byte_s = self.service.now_s()
+            data = self._answer_head(self._extra_lines()) + data
+        client.write(data)
+
+    def _answer_head(self, extra_lines: bytes) -> bytes:
+        assert self._answering is not None
+        head = self._answering.head
+        assert head is not None
+        if self.service.config.names_workers:
+            extra_lines += self._worker_lines()
+        if self._reframes():
+            return render_response_head(head, _REFRAMED, extra_lines)
+        if head.content_length is None and not head.is_chunked and self._keep_alive:
+            self._keep_alive = False  # the body ends with the connection
+            extra_lines += b"connection: close\r\n"
+        return render_response_head(head, _REPLACED, extra_lines)
+
+    def _reframes(self) -> bool:
+        """Whether the payload goes out without the worker's framing (HTTP/1.0 knows no chunks)."""
+        head = self._answering.head if self._answering is not None else None
+        return self.request.is_http_10 and head is not None and head.is_chunked
+
+    def _payload_sink_for_answer(self) -> "SseMeter | None":
+        head = self._answering.head if self._answering is not None else None
+        content_type = head.value(b"content-type") if head is not None else None
+        if content_type is not None and content_type.startswith(b"text/event-stream"):
+            self._meter = SseMeter()
+        return self._meter
+
+    def _take_payload(self, payload: bytes) -> None:
+        """Count and, for a client that cannot read chunks, pass on."""
+        if self._meter is not None:
+            self._meter.feed(payload)
+        if self._reframes():
+            self._write(payload)
+
+    def answer_error(self, error: RequestError) -> None:
+        """End with an error of our own, in whichever form still fits."""
+        client = self._client
+        if client is None:
+            return
+        if not self._has_answered:
+            self._keep_alive = self._keep_alive and not error.closes_connection
+            client.write(render_error(error, self._extra_lines()))
+        elif not self._append_error_event(client, error):
+            self._keep_alive = False
+            self._end(error.http_status, error.code, breaks_off=True)
+            return
+        self._end(error.http_status, error.code)
+
+    def _append_error_event(self, client: Client, error: RequestError) -> bool:
+        """Add the error to a stream under way; False where the framing leaves no room for it."""
+        leg = self._answering
+        connection = leg.connection if leg is not None else None
+        if self._meter is None or connection is None or not connection.can_append:
+            return False
+        self._keep_alive = False
+        event = error_event(error)
+        if not self._meter.at_event_boundary:
+            event = b"\n\n" + event
+        if not self._reframes():
+            event = b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event)
+        client.write(event)
+        return True
+
+    def _complete(self) -> None:
+        """The worker's answer has been passed on to its end."""
+        if not self._has_answered:
+            self._write(b"")
+        leg = self._answering
+        assert leg is not None and leg.head is not None
+        self._end(leg.head.status, "")
+
+    # --- ends ---
+
+    def timed_out(self) -> None:
+        """The request's time is up."""
+        self._suspect_legs()
+        timeout_s = self.service.config.request_timeout_s
+        error = UpstreamTimeoutError(
+            f"the request took longer than {timeout_s:g} s (--request-timeout-secs)"
+        )
+        self._cancel_retry()
+        self.answer_error(error)
+        self._cancel_legs(aborts=True)
+        self.service.exchanges.discard(self)
+
+    def _suspect_legs(self) -> None:
+        """Have the workers that are late looked at. Subclasses define it."""
+        raise AssertionError("abstract")
+
+    def client_gone(self) -> None:
+        """The client left: stop the work for it."""
+        self._client = None
+        self._cancel_retry()
+        self._cancel_legs(aborts=True)
+        self._end(CLIENT_CLOSED_REQUEST, "client_cancelled")
+        self.service.exchanges.discard(self)
+
+    def _cancel_retry(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+    def _end(self, status: int, error_code: str, *, breaks_off: bool = False) -> None:
+        """Settle accounts and let the connection go on to its next request."""
+        client, self._client = self._client, None
+        service = self.service
+        recorder = service.recorder
+        recorder.num_inflight -= 1
+        now_s = service.now_s()
+        is_streaming = bool(self._fields.stream)
+        path = self.endpoint.path
+        recorder.answered(path, is_streaming, status, error_code, now_s - self.started_s)
+        if self._meter is not None and status == 200:
+            self._record_stream(self._meter, now_s)
+        if self._ticket is not None:
+            ticket, self._ticket = self._ticket, None
+            assert service.gate is not None
+            service.gate.leave(ticket)
+        self._settle()
+        if client is not None:
+            if breaks_off:
+                client.break_off()
+            else:
+                client.finished(keep_alive=self._keep_alive)
+
+    def _settle(self) -> None:
+        """Forget the exchange, unless a subclass has a leg left to wait for."""
+        self.service.exchanges.discard(self)
+
+    def _record_stream(self, meter: SseMeter, now_s: float) -> None:
+        num_tokens = max(1, meter.num_output_tokens(self.endpoint.num_extra_events))
+        tpot_s = (now_s - self.first_byte_s) / (num_tokens - 1) if num_tokens > 1 else None
+        self.service.recorder.streamed(
+            self.endpoint.path, self.first_byte_s - self.started_s, tpot_s, num_tokens
+        )
+
+    def pause(self) -> None:
+        """The client does not keep up: stop reading the answer."""
+        if self._answering is not None and self._answering.connection is not None:
+            self._answering.connection.pause()
+
+    def resume(self) -> None:
+        """The client caught up."""
+        if self._answering is not None and self._answering.connection is not None:
+            self._answering.connection.resume()

@@ -1,0 +1,49 @@
+"""The POST endpoints of the byte path, and what each needs."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class PdSupport(Enum):
+    """How an endpoint is served when prefill and decode are separated."""
+
+    PAIR = "pair"
+    """A prefill and a decode worker hand over the request."""
+    ANY = "any"
+    """No generation: one prefill worker answers alone."""
+    NONE = "none"
+    """SGLang has no hand-off for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One POST path."""
+
+    path: str
+    id_prefix: str = "req-"
+    pd: PdSupport = PdSupport.NONE
+    merges_logprobs: bool = False
+    """Whether `input_token_logprobs` of the prefill's answer belong into the decode's."""
+    num_extra_events: int = 0
+    """Events of its streams that carry no token, `[DONE]` aside: the last one, with the reason to stop."""
+    worker_path: str | None = None
+    """The path at the worker where it differs from `path`."""
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint(path="/generate", id_prefix="gnt-", pd=PdSupport.PAIR, merges_logprobs=True),
+    Endpoint(
+        path="/v1/chat/completions", id_prefix="chatcmpl-", pd=PdSupport.PAIR, num_extra_events=2
+    ),
+    Endpoint(path="/v1/completions", id_prefix="cmpl-", pd=PdSupport.PAIR),
+    Endpoint(path="/v1/responses", id_prefix="resp-"),
+    Endpoint(path="/v1/embeddings"),
+    Endpoint(path="/rerank", worker_path="/v1/rerank"),
+    Endpoint(path="/v1/rerank"),
+    Endpoint(path="/v1/score"),
+    Endpoint(path="/v1/classify"),
+    Endpoint(path="/tokenize", pd=PdSupport.ANY),
+    Endpoint(path="/detokenize", pd=PdSupport.ANY),
+    Endpoint(path="/v1/tokenize", pd=PdSupport.ANY),
+    Endpoint(path="/v1/detokenize", pd=PdSupport.ANY),
+)

@@ -1,0 +1,95 @@
+"""Lets requests in as admission decides, and keeps those waiting that may wait."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from hfx_router.metrics.recorder import Recorder
+from hfx_sgl.errors import EvictedError, RejectedError, RequestError
+from hfx_sgl.policy.admission import Admission, AdmissionOutcome
+
+
+class Applicant(Protocol):
+    """A request that wants to be served."""
+
+    def admitted(self) -> None:
+        """It holds a slot; it gives it back with `AdmissionGate.leave`."""
+        ...
+
+    def refused(self, error: RequestError) -> None:
+        """It does not get one."""
+        ...
+
+
+class AdmissionGate:
+    """Acts on the decisions of `Admission`."""
+
+    def __init__(
+        self, admission: Admission, recorder: Recorder, now_s: Callable[[], float]
+    ) -> None:
+        self._admission = admission
+        self._recorder = recorder
+        self._now_s = now_s
+        self._waiting: dict[int, tuple[Applicant, float]] = {}
+        self._next_ticket = 0
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._waiting)
+
+    def draw_ticket(self) -> int:
+        """Return the ticket under which a new request applies and leaves."""
+        self._next_ticket += 1
+        return self._next_ticket
+
+    def apply(self, ticket: int, applicant: Applicant) -> None:
+        """Decide about a new request; its `admitted` or `refused` may be called before this returns."""
+        now_s = self._now_s()
+        outcome = self._admission.offer(ticket, now_s)
+        if outcome is AdmissionOutcome.QUEUED:
+            self._waiting[ticket] = (applicant, now_s)
+            return
+        self._recorder.admissions[outcome.value] += 1
+        if outcome is AdmissionOutcome.ALLOWED:
+            applicant.admitted()
+        else:
+            applicant.refused(
+                RejectedError(
+                    "too many requests are under way and the queue is full"
+                    if outcome is AdmissionOutcome.QUEUE_FULL
+                    else "the request rate exceeds the limit",
+                    code=outcome.value,
+                    retry_after_s=self._admission.retry_after_s(now_s),
+                )
+            )
+
+    def leave(self, ticket: int) -> None:
+        """Give back the slot or the place in the queue."""
+        if self._waiting.pop(ticket, None) is not None:
+            self._admission.cancel(ticket)
+            self._recorder.admissions[AdmissionOutcome.CANCELLED.value] += 1
+            return
+        admitted = self._admission.release(self._now_s())
+        if admitted is not None:
+            self._admit(admitted)
+
+    def _admit(self, ticket: int) -> None:
+        applicant, queued_at_s = self._waiting.pop(ticket)
+        self._recorder.admissions[AdmissionOutcome.ALLOWED.value] += 1
+        self._recorder.admission_s.observe(self._now_s() - queued_at_s)
+        applicant.admitted()
+
+    def sweep(self) -> None:
+        """Let in whom a refilled rate lets in, and send away who waited too long."""
+        now_s = self._now_s()
+        for ticket in self._admission.poll(now_s):
+            self._admit(ticket)
+        for ticket in self._admission.expire(now_s):
+            applicant, _ = self._waiting.pop(ticket)
+            self._recorder.admissions[AdmissionOutcome.QUEUE_DEADLINE_EXCEEDED.value] += 1
+            applicant.refused(
+                EvictedError(
+                    "the request waited in the queue for as long as it may (--queue-timeout-secs)",
+                    retry_after_s=self._admission.retry_after_s(now_s),
+                )
+            )

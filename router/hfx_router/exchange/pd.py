@@ -1,0 +1,254 @@
+"""A request served by a prefill and a decode worker at once.
+
+Both get the same body at the same time; the decode's answer is the client's. A leg that fails
+before the first byte of an answer ends the pair at once, because the other leg would wait for it,
+and each leg's worker answers only for its own failures.
+"""
+
+from hfx_transfer.handoff import bootstrap_address_members, pairing_members
+
+from hfx_router.body.inspect import DP_FIELDS, batch_size, num_samples
+from hfx_router.body.splice import append_members, remove_members
+from hfx_router.exchange.base import Client, Exchange
+from hfx_router.exchange.endpoints import Endpoint
+from hfx_router.exchange.leg import Leg
+from hfx_router.exchange.logprob_merge import LogprobMerge
+from hfx_router.exchange.regular import NO_WORKERS_RETRY_AFTER_S, lost_message
+from hfx_router.exchange.service import Service
+from hfx_router.http1.body_framing import PayloadSink
+from hfx_router.http1.request_reader import ParsedRequest
+from hfx_router.http1.response_head import ResponseHead
+from hfx_router.upstream.connection import LegFailure
+from hfx_router.workers.worker import Worker
+from hfx_sgl.errors import TransferError, UnavailableError
+from hfx_sgl.policy.retry import PD_RETRYABLE_STATUSES
+from hfx_sgl.types import Role
+
+_PREFILL_LINGER_S = 10.0
+"""How long a prefill's answer may be outstanding once the decode has answered: the prefill is done
+by then, so only its last bytes are due."""
+
+_MAX_ABORT_CALLS = 128
+"""Abort calls for one batch; a worker frees the rest when it notices the closed connection."""
+
+
+class PdExchange(Exchange):
+    """Two legs at a time."""
+
+    __slots__ = ("_decode", "_merge", "_num_prompts", "_num_rooms", "_prefill", "_rids")
+
+    _retryable_statuses = PD_RETRYABLE_STATUSES
+
+    def __init__(
+        self, service: Service, client: Client, request: ParsedRequest, endpoint: Endpoint
+    ) -> None:
+        super().__init__(service, client, request, endpoint)
+        self._prefill: Leg | None = None
+        self._decode: Leg | None = None
+        self._merge: LogprobMerge | None = None
+        self._num_prompts: int | None = None
+        self._num_rooms = 1
+        self._rids: list[str] = []
+
+    def _accept(self, headers: dict[bytes, bytes]) -> None:
+        super()._accept(headers)
+        fields = self._fields
+        self._num_prompts = batch_size(fields)
+        self._num_rooms = (self._num_prompts or 1) * num_samples(fields)
+        if fields.rid == "":
+            self.request.body = remove_members(self.request.body, {"rid"})
+
+    # --- attempts ---
+
+    def _attempt(self) -> None:
+        self._retry = None
+        self._num_attempts += 1
+        prefill, decode = self._choose(Role.PREFILL), self._choose(Role.DECODE)
+        if prefill is None or decode is None:
+            missing = Role.PREFILL if prefill is None else Role.DECODE
+            self.answer_error(
+                UnavailableError(
+                    f"no {missing} worker is usable", retry_after_s=NO_WORKERS_RETRY_AFTER_S
+                )
+            )
+            return
+        if self.endpoint.merges_logprobs and self._fields.wants_logprobs():
+            self._merge = LogprobMerge(
+                is_streaming=bool(self._fields.stream), emit=self._emit_merged
+            )
+        bodies = self._leg_bodies(prefill, decode)
+        self._prefill = self._leg(prefill, bodies[0])
+        self._decode = self._leg(decode, bodies[1])
+        self._prefill.start()
+        self._decode.start()
+
+    def _leg(self, worker: Worker, body: bytes) -> Leg:
+        service = self.service
+        return Leg(
+            service, self, worker, service.pool(worker), self._upstream_request(worker, body)
+        )
+
+    def _leg_bodies(self, prefill: Worker, decode: Worker) -> tuple[bytes, bytes]:
+        """Return the bodies for the two legs: the client's, paired by a fresh room."""
+        service = self.service
+        members = pairing_members(
+            bootstrap_address_members(prefill.bootstrap_host, prefill.bootstrap_port),
+            service.rooms.take(self._num_rooms),
+        )
+        rid = self._fields.rid
+        if not rid:
+            rid = f"{service.rng.getrandbits(128):032x}"
+            members += b',"rid":"%b"' % rid.encode()
+        self._rids = _leg_rids(rid, self._num_prompts)
+        body = self.request.body
+        prefill_rank, decode_rank = prefill.spec.dp_rank, decode.spec.dp_rank
+        if prefill_rank is None and decode_rank is None:
+            paired = append_members(body, members)
+            return paired, paired
+        if self._fields.chooses_dp_rank():
+            body = remove_members(body, DP_FIELDS)
+        prefill_members = decode_members = members
+        if prefill_rank is not None:
+            prefill_members += b',"routed_dp_rank":%d' % prefill_rank
+            decode_members += b',"disagg_prefill_dp_rank":%d' % prefill_rank
+        if decode_rank is not None:
+            decode_members += b',"routed_dp_rank":%d' % decode_rank
+        return append_members(body, prefill_members), append_members(body, decode_members)
+
+    # --- what the legs report ---
+
+    def leg_head(self, leg: Leg, head: ResponseHead) -> None:
+        """See LegOwner."""
+        if head.status < 300:
+            if leg is self._decode:
+                self._answering = leg
+            return
+        if leg is self._prefill and self._has_answered:
+            return  # the decode is answering, so the hand-off has happened
+        if head.status in self._retryable_statuses and self._retries(leg.worker, head.status):
+            leg.discard_answer()
+            self._cancel_legs(aborts=True)
+            return
+        self._answering = leg
+        self._merge = None
+        self._cancel_other(leg)
+
+    def leg_payload_sink(self, leg: Leg) -> PayloadSink | None:
+        """See LegOwner."""
+        if self._merge is not None:
+            return self._merge.feed_prefill if leg is self._prefill else self._feed_merge
+        if leg is not self._answering:
+            return None
+        meter = self._payload_sink_for_answer()
+        return None if meter is None and not self._reframes() else self._take_payload
+
+    def leg_body(self, leg: Leg, data: bytes) -> None:
+        """See LegOwner."""
+        if leg is self._answering and self._merge is None and not self._reframes():
+            self._write(data)
+
+    def leg_end(self, leg: Leg) -> None:
+        """See LegOwner."""
+        if self._merge is not None:
+            if leg is self._prefill:
+                self._merge.prefill_done()
+            else:
+                self._merge.decode_done()
+            if self._merge.is_done:
+                self._finish_merged()
+        elif leg is self._answering:
+            self._complete()
+        elif self._client is None:
+            self.service.exchanges.discard(self)  # the prefill's answer was all that was left
+
+    def leg_lost(self, leg: Leg, failure: LegFailure) -> None:
+        """See LegOwner."""
+        if leg is self._prefill and self._client is None:
+            self.service.exchanges.discard(self)
+            return
+        if leg is self._prefill and self._has_answered and self._merge is None:
+            return  # the hand-off has happened
+        if leg.was_sent:
+            self._num_lost += 1
+        if not self._retries(leg.worker, None):
+            self.answer_error(TransferError(lost_message(leg, failure), code=_code(failure)))
+        self._cancel_legs(aborts=True)
+
+    # --- merged log probabilities ---
+
+    def _feed_merge(self, payload: bytes) -> None:
+        assert self._merge is not None
+        self._merge.feed_decode(payload)
+
+    def _reframes(self) -> bool:
+        return self._merge is not None or super()._reframes()
+
+    def _emit_merged(self, payload: bytes) -> None:
+        if not payload:
+            return
+        if not self.request.is_http_10:
+            payload = b"%x\r\n%b\r\n" % (len(payload), payload)
+        self._write(payload)
+
+    def _answer_head(self, extra_lines: bytes) -> bytes:
+        if self._merge is not None and not self.request.is_http_10:
+            extra_lines += b"transfer-encoding: chunked\r\n"
+        return super()._answer_head(extra_lines)
+
+    def _finish_merged(self) -> None:
+        if not self.request.is_http_10:
+            self._write(b"0\r\n\r\n")
+        self._complete()
+
+    # --- ends ---
+
+    def _cancel_other(self, leg: Leg) -> None:
+        other = self._decode if leg is self._prefill else self._prefill
+        self._cancel_leg(other, aborts=True)
+
+    def _cancel_leg(self, leg: Leg | None, *, aborts: bool) -> None:
+        if leg is None or leg.is_over:
+            return
+        if aborts and leg.was_sent:
+            self.service.aborter.abort(leg.worker, self._rids)
+        leg.cancel()
+
+    def _cancel_legs(self, *, aborts: bool) -> None:
+        self._cancel_leg(self._prefill, aborts=aborts)
+        self._cancel_leg(self._decode, aborts=aborts)
+
+    def _settle(self) -> None:
+        if (
+            self._prefill is not None
+            and not self._prefill.is_over
+            and self._answering is self._decode
+        ):
+            self.deadline_s = min(self.deadline_s, self.service.now_s() + _PREFILL_LINGER_S)
+        else:
+            super()._settle()
+
+    def _suspect_legs(self) -> None:
+        for leg in (self._prefill, self._decode):
+            if leg is not None and not leg.is_over:
+                self.service.registry.suspect(leg.worker)
+
+    def _worker_lines(self) -> bytes:
+        assert self._prefill is not None and self._decode is not None
+        return (
+            f"x-hfx-prefill-worker: {self._prefill.worker.shown_url}\r\n"
+            f"x-hfx-decode-worker: {self._decode.worker.shown_url}\r\n"
+        ).encode()
+
+
+def _leg_rids(rid: str | list[str], num_prompts: int | None) -> list[str]:
+    """Return the ids under which SGLang knows the parts of a request (a batch gets a suffix each)."""
+    if isinstance(rid, list):
+        return rid[:_MAX_ABORT_CALLS]
+    if num_prompts is None:
+        return [rid]
+    return [f"{rid}_{index}" for index in range(min(num_prompts, _MAX_ABORT_CALLS))]
+
+
+def _code(failure: LegFailure) -> str:
+    """A worker that was never reached failed no hand-off."""
+    return "upstream_unavailable" if failure is LegFailure.CONNECT else "kv_transfer_failed"

@@ -1,0 +1,108 @@
+"""A request served by one worker from beginning to end."""
+
+from hfx_router.body.inspect import DP_FIELDS
+from hfx_router.body.splice import append_members, remove_members
+from hfx_router.exchange.base import Client, Exchange
+from hfx_router.exchange.endpoints import Endpoint, PdSupport
+from hfx_router.exchange.leg import Leg
+from hfx_router.exchange.service import Service
+from hfx_router.http1.body_framing import PayloadSink
+from hfx_router.http1.request_reader import ParsedRequest
+from hfx_router.http1.response_head import ResponseHead
+from hfx_router.upstream.connection import LegFailure
+from hfx_sgl.errors import NotSupportedError, UnavailableError, UpstreamError
+from hfx_sgl.types import Role
+
+NO_WORKERS_RETRY_AFTER_S = 1.0
+"""A worker that comes back is noticed within about a second."""
+
+
+class RegularExchange(Exchange):
+    """One leg at a time."""
+
+    __slots__ = ("_leg",)
+
+    def __init__(
+        self, service: Service, client: Client, request: ParsedRequest, endpoint: Endpoint
+    ) -> None:
+        super().__init__(service, client, request, endpoint)
+        self._leg: Leg | None = None
+
+    def _accept(self, headers: dict[bytes, bytes]) -> None:
+        super()._accept(headers)
+        if self.service.config.is_pd and self.endpoint.pd is PdSupport.NONE:
+            raise NotSupportedError(
+                f"{self.endpoint.path} is not served when prefill and decode are separated"
+            )
+
+    def _attempt(self) -> None:
+        service = self.service
+        self._retry = None
+        self._num_attempts += 1
+        role = Role.PREFILL if service.config.is_pd else Role.REGULAR
+        worker = self._choose(role)
+        if worker is None:
+            self._leg = None
+            self.answer_error(
+                UnavailableError(
+                    f"no {role} worker is usable", retry_after_s=NO_WORKERS_RETRY_AFTER_S
+                )
+            )
+            return
+        body = self.request.body
+        if worker.spec.dp_rank is not None:
+            body = append_members(
+                remove_members(body, DP_FIELDS) if self._fields.chooses_dp_rank() else body,
+                b'"routed_dp_rank":%d' % worker.spec.dp_rank,
+            )
+        self._leg = self._answering = leg = Leg(
+            service, self, worker, service.pool(worker), self._upstream_request(worker, body)
+        )
+        leg.start()
+
+    def leg_head(self, leg: Leg, head: ResponseHead) -> None:
+        """See LegOwner."""
+        if head.status in self._retryable_statuses and self._retries(leg.worker, head.status):
+            leg.discard_answer()
+
+    def leg_payload_sink(self, leg: Leg) -> PayloadSink | None:
+        """See LegOwner."""
+        meter = self._payload_sink_for_answer()
+        return None if meter is None and not self._reframes() else self._take_payload
+
+    def leg_body(self, leg: Leg, data: bytes) -> None:
+        """See LegOwner."""
+        if not self._reframes():
+            self._write(data)
+
+    def leg_end(self, leg: Leg) -> None:
+        """See LegOwner."""
+        self._complete()
+
+    def leg_lost(self, leg: Leg, failure: LegFailure) -> None:
+        """See LegOwner."""
+        if leg.was_sent:
+            self._num_lost += 1
+        if not self._retries(leg.worker, None):
+            self.answer_error(UpstreamError(lost_message(leg, failure)))
+
+    def _cancel_legs(self, *, aborts: bool) -> None:
+        if self._leg is not None:
+            self._leg.cancel()  # SGLang takes the closed connection for an abort
+
+    def _suspect_legs(self) -> None:
+        if self._leg is not None and not self._leg.is_over:
+            self.service.registry.suspect(self._leg.worker)
+
+    def _worker_lines(self) -> bytes:
+        assert self._leg is not None
+        return f"x-hfx-worker: {self._leg.worker.shown_url}\r\n".encode()
+
+
+def lost_message(leg: Leg, failure: LegFailure) -> str:
+    """Say what happened to a leg that ended without a complete answer."""
+    what = {
+        LegFailure.CONNECT: "could not be reached",
+        LegFailure.PROTOCOL: "answered with something that is not HTTP/1.1",
+    }.get(failure, "closed the connection before its answer was complete")
+    return f"the {leg.worker.spec.role} worker {leg.worker.shown_url} {what}"

@@ -1,0 +1,88 @@
+"""Everything that exchanges of one router share. Built once by the composition root."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hfx_transfer.handoff import RoomAllocator
+
+from hfx_router.auth import ApiKeys
+from hfx_router.exchange.abort import Aborter
+from hfx_router.exchange.gate import AdmissionGate
+from hfx_router.exchange.request_headers import RequestIds
+from hfx_router.metrics.recorder import Recorder
+from hfx_router.upstream.pool import ConnectionPool
+from hfx_router.workers.registry import Registry
+from hfx_router.workers.worker import Worker
+from hfx_sgl.policy.retry import RetryBudget, RetryConfig
+from hfx_sgl.policy.view import SelectionPolicy
+from hfx_sgl.types import Role
+
+if TYPE_CHECKING:
+    from hfx_router.exchange.base import Exchange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeConfig:
+    """How exchanges behave."""
+
+    is_pd: bool = False
+    request_timeout_s: float = 1800.0
+    connect_timeout_s: float = 5.0
+    upstream_idle_timeout_s: float = 4.0
+    cors_origins: frozenset[bytes] = frozenset()
+    """Origins that browsers may call from; empty allows every origin."""
+    names_workers: bool = False
+    """Whether answers carry headers that name the workers."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Service:
+    """The collaborators of exchanges, and the set of exchanges under way."""
+
+    config: ExchangeConfig
+    now_s: Callable[[], float]
+    rng: random.Random
+    registry: Registry
+    policies: dict[Role, SelectionPolicy]
+    recorder: Recorder
+    rooms: RoomAllocator
+    retry: RetryConfig
+    retry_budget: RetryBudget
+    api_keys: ApiKeys
+    request_ids: RequestIds
+    aborter: Aborter
+    gate: AdmissionGate | None
+    exchanges: "set[Exchange]" = field(default_factory=set)
+    _pools: dict[tuple[str, int], ConnectionPool] = field(default_factory=dict)
+
+    def pool(self, worker: Worker) -> ConnectionPool:
+        """Return the connections to the worker's address."""
+        address = (worker.host, worker.port)
+        pool = self._pools.get(address)
+        if pool is None:
+            pool = self._pools[address] = ConnectionPool(
+                *address,
+                now_s=self.now_s,
+                connect_timeout_s=self.config.connect_timeout_s,
+                idle_timeout_s=self.config.upstream_idle_timeout_s,
+            )
+        return pool
+
+    def sweep(self) -> None:
+        """Act on everything whose time is up. Called a few times a second."""
+        now_s = self.now_s()
+        if self.gate is not None:
+            self.gate.sweep()
+        for exchange in [e for e in self.exchanges if e.deadline_s <= now_s]:
+            exchange.timed_out()
+        for pool in self._pools.values():
+            pool.close_stale()
+
+    def close(self) -> None:
+        """End every exchange and close every connection to workers."""
+        for exchange in list(self.exchanges):
+            exchange.client_gone()
+        for pool in self._pools.values():
+            pool.close()

@@ -1,0 +1,1 @@
+"""HTTP/1.1 as bytes in and values out. Nothing in here touches a socket."""

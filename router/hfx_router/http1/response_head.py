@@ -1,0 +1,86 @@
+"""Status line and headers of a worker's answer: parsed, filtered, and written again for the client."""
+
+from typing import NamedTuple
+
+HOP_BY_HOP = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"te", b"trailer", b"upgrade")
+)  # fmt: skip
+"""Headers that speak of one connection only (RFC 9110, 7.6.1); transfer-encoding is treated apart."""
+
+
+class ResponseFormatError(Exception):
+    """The bytes are no HTTP/1.x answer."""
+
+
+class ResponseHead(NamedTuple):
+    """A worker's status line and headers."""
+
+    status: int
+    status_line: bytes
+    """As received, without the line end."""
+    fields: list[tuple[bytes, bytes]]
+    """Lower-case name and the whole line as received, without the line end; order kept."""
+    content_length: int | None
+    is_chunked: bool
+    keeps_alive: bool
+
+    def value(self, name: bytes) -> bytes | None:
+        """Return the value of the first field called `name` (lower case); None without one."""
+        for field_name, line in self.fields:
+            if field_name == name:
+                return line.partition(b":")[2].strip()
+        return None
+
+
+def parse_response_head(head: bytes) -> ResponseHead:
+    """Parse everything up to, and without, the empty line that ends a head.
+
+    Raises:
+        ResponseFormatError: not HTTP/1.0 or 1.1, or its framing is contradictory.
+    """
+    lines = head.split(b"\r\n")
+    status_line = lines[0]
+    version = status_line[:9]
+    code = status_line[9:12]
+    if version not in (b"HTTP/1.1 ", b"HTTP/1.0 ") or len(code) != 3 or not code.isdigit():
+        raise ResponseFormatError(f"not a status line: {status_line[:40]!r}")
+    fields: list[tuple[bytes, bytes]] = []
+    content_length: int | None = None
+    is_chunked = False
+    keeps_alive = version == b"HTTP/1.1 "
+    for line in lines[1:]:
+        name, colon, value = line.partition(b":")
+        name = name.lower()
+        if not colon or not name or name[-1:].isspace() or name[:1].isspace():
+            raise ResponseFormatError(f"not a header line: {line[:40]!r}")
+        fields.append((name, line))
+        if name == b"content-length":
+            value = value.strip()
+            if not value.isdigit() or content_length not in (None, int(value)):
+                raise ResponseFormatError(f"contradictory content-length: {value[:40]!r}")
+            content_length = int(value)
+        elif name == b"transfer-encoding":
+            if value.strip().lower() != b"chunked":
+                raise ResponseFormatError(f"unknown transfer-encoding: {value[:40]!r}")
+            is_chunked = True
+        elif name == b"connection":
+            tokens = value.lower()
+            if b"close" in tokens:
+                keeps_alive = False
+            elif b"keep-alive" in tokens:
+                keeps_alive = True
+    if is_chunked and content_length is not None:
+        raise ResponseFormatError("both content-length and transfer-encoding")
+    return ResponseHead(int(code), status_line, fields, content_length, is_chunked, keeps_alive)
+
+
+def render_response_head(
+    head: ResponseHead, dropped: frozenset[bytes], extra_lines: bytes
+) -> bytes:
+    """Write the head for the client: the worker's lines but for `dropped`, then `extra_lines`.
+
+    `extra_lines` are complete header lines, each with its line end. The version is always ours.
+    """
+    lines = [b"HTTP/1.1" + head.status_line[8:]]
+    lines += [line for name, line in head.fields if name not in dropped]
+    return b"\r\n".join(lines) + b"\r\n" + extra_lines + b"\r\n"

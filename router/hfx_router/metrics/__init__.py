@@ -1,0 +1,1 @@
+"""What the router measures: plain counters on the byte path, Prometheus text when scraped."""

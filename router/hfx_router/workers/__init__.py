@@ -1,0 +1,1 @@
+"""The workers behind this router: their records, probes, health and registration."""

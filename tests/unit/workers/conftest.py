@@ -1,0 +1,61 @@
+"""Virtual time for jobs and loops, and the registry they work on."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from hfx_router.workers.registry import Registry
+
+from hfx_sgl.clock import FakeClock
+from hfx_sgl.policy.breaker import BreakerConfig
+from hfx_sgl.policy.health import HealthConfig
+
+RunVirtual = Callable[[Coroutine[Any, Any, None]], None]
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to the next timer instead of waiting for it."""
+
+    now_s = 0.0
+
+    def time(self) -> float:
+        return self.now_s
+
+    def _run_once(self) -> None:
+        ready, scheduled = self._ready, self._scheduled  # type: ignore[attr-defined]
+        if not ready and scheduled:
+            self.now_s = max(self.now_s, scheduled[0].when())
+        super()._run_once()  # type: ignore[misc]
+
+
+@pytest.fixture
+def run_virtual() -> RunVirtual:
+    """Run a coroutine to its end on virtual time."""
+
+    def run(main: Coroutine[Any, Any, None]) -> None:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            runner.run(main)
+
+    return run
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def forgotten() -> list[str]:
+    """The ids that the policies were told to forget."""
+    return []
+
+
+@pytest.fixture
+def registry(clock: FakeClock, forgotten: list[str]) -> Registry:
+    return Registry(
+        clock,
+        BreakerConfig(failure_threshold=3, success_threshold=2, timeout_s=10.0, window_s=60.0),
+        HealthConfig(failure_threshold=3, success_threshold=2),
+        forgotten.append,
+    )
