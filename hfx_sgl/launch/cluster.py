@@ -2,6 +2,7 @@
 
 import http.client
 import signal
+import socket
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -153,11 +154,15 @@ class Cluster:
     def _start_all(self) -> None:
         deadline_s = self._clock.now_s() + self._ready_timeout_s
         servers = self._plan.servers
+        # All of them at once, before the expensive part.
+        router = () if self._plan.router is None else (self._plan.router,)
+        for plan in (*servers, *router):
+            _check_port_is_free(plan)
         if servers and self._plan.device is Device.CPU:
             self._start_fork_server(servers[0], deadline_s)
         self._wait_ready([self._spawn(plan) for plan in servers], deadline_s)
-        if self._plan.router is not None:
-            self._wait_ready([self._spawn(self._plan.router)], deadline_s)
+        if router:
+            self._wait_ready([self._spawn(plan) for plan in router], deadline_s)
 
     def _start_fork_server(self, server: InstancePlan, deadline_s: float) -> None:
         log_path = str(Path(server.log_path).with_name("fork-server.log"))
@@ -178,6 +183,7 @@ class Cluster:
         known = self.instances.get(plan.name)
         if known is not None and known.status is None:
             raise LaunchError(f"{plan.name} is already running")
+        _check_port_is_free(plan)
         Path(plan.log_path).parent.mkdir(parents=True, exist_ok=True)
         spawner: Spawner = self._direct
         if plan.role is not None and self._forks is not None:
@@ -231,6 +237,20 @@ class Cluster:
         while any(i.status is None for i in instances) and self._clock.now_s() < give_up_at_s:
             for ended in self.poll(_POLL_S):
                 self.report_end(ended)
+
+
+def _check_port_is_free(plan: InstancePlan) -> None:
+    # SGLang itself takes two minutes to give up on a port that is taken.
+    parts = urlsplit(plan.url)
+    family = socket.AF_INET6 if ":" in (parts.hostname or "") else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((parts.hostname, parts.port))
+        except OSError as exc:
+            raise LaunchError(
+                f"{plan.name} cannot listen on {plan.url} ({exc.strerror})"
+            ) from exc
 
 
 def answers_ok(url: str) -> bool:

@@ -97,6 +97,9 @@ def server_env(
             "MOONCAKE_PROTOCOL": "tcp",
             # Otherwise every /health on an idle server generates a token and takes a second.
             "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "0",
+            # Sending a cached prefix ahead of the forward pass is ordered by CUDA events; without
+            # CUDA the first prompt that repeats another's beginning kills the prefill scheduler.
+            "SGLANG_DISAGG_PREFILL_EARLY_SEND_CACHED_PREFIX": "0",
         }
     elif device is Device.NPU:
         if transfer_backend == "mooncake":

@@ -59,6 +59,4 @@ def _bring_loopback_up() -> None:
         answer = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request)
         flags = struct.unpack("16sH22x", answer)[1]
         if not flags & _IFF_UP:
-            fcntl.ioctl(
-                any_socket, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", flags | _IFF_UP)
-            )
+            fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", flags | _IFF_UP))

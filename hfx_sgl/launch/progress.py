@@ -1,4 +1,4 @@
-"""Shows how far a start has come: one line that is rewritten on a terminal, single lines elsewhere."""
+"""Shows how far a start has come: one line rewritten on a terminal, single lines elsewhere."""
 
 import shutil
 from typing import TextIO

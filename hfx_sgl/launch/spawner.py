@@ -1,16 +1,27 @@
 """Starts processes and tells when they end. Each server or router is a process group of its own."""
 
-import ctypes
 import os
+import select
 import signal
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from hfx_sgl.launch.plan import InstancePlan
 
-_PR_SET_PDEATHSIG = 1
+_EXEC = """\
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""Becomes the command after having asked the kernel to end it together with its parent.
+
+A step of its own, since running Python code between fork and exec is unsafe beside threads.
+"""
 
 
 class Ended(NamedTuple):
@@ -53,20 +64,21 @@ class DirectSpawner:
 
     def __init__(self) -> None:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._pidfds: dict[str, int] = {}
 
     def spawn(self, plan: InstancePlan) -> int:
         """Start the process and return its id, which is also that of its group."""
         with Path(plan.log_path).open("wb") as log:
             child = subprocess.Popen(
-                plan.argv,
+                [sys.executable, "-I", "-S", "-c", _EXEC, str(os.getpid()), *plan.argv],
                 env={**os.environ, **plan.env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
             )
         self._children[plan.name] = child
+        self._pidfds[plan.name] = os.pidfd_open(child.pid)
         return child.pid
 
     def terminate(self, name: str) -> None:
@@ -81,13 +93,9 @@ class DirectSpawner:
 
     def poll(self, timeout_s: float) -> list[Ended]:
         """Return who has ended since the last call, waiting up to `timeout_s` for somebody to."""
-        ended = self._reap()
-        if not ended and timeout_s > 0 and self._children:
-            with suppress(subprocess.TimeoutExpired):
-                # Any one of them: the others are looked at again in the next round.
-                next(iter(self._children.values())).wait(timeout_s)
-            ended = self._reap()
-        return ended
+        # A process's descriptor becomes readable when it ends.
+        select.select(list(self._pidfds.values()), [], [], timeout_s)
+        return self._reap()
 
     def close(self) -> None:
         """Nothing is held beside the processes."""
@@ -101,13 +109,10 @@ class DirectSpawner:
             _kill_group(child.pid)
             ended.append(Ended(name, child.wait()))
             del self._children[name]
+            os.close(self._pidfds.pop(name))
         return ended
 
 
 def _kill_group(pid: int) -> None:
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

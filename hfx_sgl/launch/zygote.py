@@ -16,6 +16,7 @@ and answers {"event": "ready"}, {"event": "spawned", "name", "pid"} and, unasked
 
 import ctypes
 import gc
+import importlib
 import json
 import multiprocessing
 import os
@@ -30,6 +31,18 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _TERM_GRACE_S = 10
 
+_PRELOADED = (
+    "sglang.launch_server",
+    "sglang.srt.disaggregation.mooncake.conn",
+    "sglang.srt.entrypoints.http_server",
+    "sglang.srt.entrypoints.openai.serving_responses",
+    "sglang.srt.managers.detokenizer_manager",
+    "sglang.srt.managers.scheduler",
+    # Imports the module of every model.
+    "sglang.srt.models.registry",
+)
+"""What the three processes of a server would otherwise each import for themselves."""
+
 
 def main() -> None:
     """Import, then serve until the socket closes or SIGTERM comes."""
@@ -42,13 +55,8 @@ def main() -> None:
 
 
 def _import_sglang() -> None:
-    import sglang.launch_server
-    import sglang.srt.disaggregation.mooncake.conn
-    import sglang.srt.entrypoints.http_server
-    import sglang.srt.entrypoints.openai.serving_responses
-    import sglang.srt.managers.detokenizer_manager
-    import sglang.srt.managers.scheduler
-    import sglang.srt.models.registry  # noqa: F401  (imports every model)
+    for name in _PRELOADED:
+        importlib.import_module(name)
     import torch
 
     torch.set_num_threads(1)
@@ -95,11 +103,12 @@ class Zygote:
 
     def _step(self) -> bool:
         """Handle what has happened; False when the launcher has closed the socket."""
-        readable, _, _ = select.select([self._control, self._wakeup_r], [], [])
+        control = self._control.fileno()
+        readable, _, _ = select.select([control, self._wakeup_r], [], [])
         if self._wakeup_r in readable:
             os.read(self._wakeup_r, 4096)
             self._reap()
-        if self._control in readable:
+        if control in readable:
             data = self._control.recv(65536)
             if not data:
                 return False

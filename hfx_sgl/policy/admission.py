@@ -10,7 +10,7 @@ from enum import StrEnum
 from hfx_sgl.policy.bounds import at_least, check, more_than
 
 _NUM_RELEASES_REMEMBERED = 64
-_ROUNDING_S = 1e-9
+_ROUNDING_TOKENS = 1e-4
 _MIN_RETRY_AFTER_S = 1.0
 
 
@@ -62,7 +62,7 @@ class RateLimiter:
 
     def __init__(self, rate_per_s: float) -> None:
         self._interval_s = 1.0 / rate_per_s
-        self._slack_s = max(0.0, 1.0 - self._interval_s) + _ROUNDING_S
+        self._slack_s = max(0.0, 1.0 - self._interval_s) + _ROUNDING_TOKENS * self._interval_s
         self._full_at_s: float | None = None
 
     @property

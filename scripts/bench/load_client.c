@@ -6,6 +6,7 @@
  * WARMUP_S and then for SECONDS, of which it prints one JSON line: rates, latency, time to the first
  * stamped event, delay from a worker's stamp to the read here, and the CPU seconds that process PID
  * (0: none) used within exactly that time. Errors count from the first byte on, warm-up included.
+ * After the measured time every connection is read once more; one that stays silent has stalled.
  */
 #include "wire.h"
 
@@ -19,7 +20,7 @@
 
 #define MAX_EVENTS 1024
 #define READ_BYTES 131072
-#define STALL_NS 3000000000LL
+#define DRAIN_NS 10000000000LL /* longer than an overloaded router delays a chunk */
 
 /* A growing list of durations in nanoseconds. */
 struct samples {
@@ -39,7 +40,7 @@ struct connection {
     int num_events;        /* stamped events of this answer */
     int64_t body_bytes;
     int64_t sent_at_ns;
-    int64_t read_at_ns;
+    bool is_drained;       /* gave some bytes after the measured time */
 };
 
 enum outcome { MORE, FINISHED, BROKEN };
@@ -52,6 +53,8 @@ static int max_tokens;
 static char request[4096];
 static size_t request_bytes;
 static int64_t window_start_ns;
+static bool is_over;       /* the measured time is */
+static int num_drained;
 static struct samples latency, ttft, delay;
 static int64_t num_errors, num_non_200, num_incomplete, num_opened;
 
@@ -112,7 +115,7 @@ static void send_request(struct connection *connection)
     connection->has_head = connection->has_done = false;
     connection->num_events = 0;
     connection->body_bytes = 0;
-    connection->sent_at_ns = connection->read_at_ns = now_ns();
+    connection->sent_at_ns = now_ns();
     if (send(connection->fd, request, request_bytes, MSG_NOSIGNAL) != (ssize_t)request_bytes)
         num_errors++;
 }
@@ -144,7 +147,7 @@ static void take_event(struct connection *connection, const char *event, size_t 
             connection->has_done = true;
         return;
     }
-    if (at_ns > window_start_ns) {
+    if (at_ns > window_start_ns && !is_over) {
         sample(&delay, at_ns - strtoll(stamp + sizeof STAMP - 1, NULL, 10));
         if (connection->num_events == 0)
             sample(&ttft, at_ns - connection->sent_at_ns);
@@ -167,22 +170,22 @@ static void take_events(struct connection *connection, int64_t at_ns)
 static enum outcome take_body(struct connection *connection, const char *data, size_t length,
                               int64_t at_ns)
 {
-    bool is_over;
+    bool is_complete;
     if (connection->framing.is_chunked) {
         ssize_t used = chunks_decode(&connection->decoder, data, length, &connection->body);
         if (used < 0 || (size_t)used < length)
             return BROKEN; /* no chunked coding, or bytes after the end of the answer */
-        is_over = connection->decoder.state == CHUNK_DONE;
+        is_complete = connection->decoder.state == CHUNK_DONE;
     } else {
         buffer_append(&connection->body, data, length);
         connection->body_bytes += (int64_t)length;
         if (connection->body_bytes > connection->framing.content_length)
             return BROKEN;
-        is_over = connection->body_bytes == connection->framing.content_length;
+        is_complete = connection->body_bytes == connection->framing.content_length;
     }
     if (is_stream)
         take_events(connection, at_ns);
-    return is_over ? FINISHED : MORE;
+    return is_complete ? FINISHED : MORE;
 }
 
 static enum outcome take_bytes(struct connection *connection, const char *data, size_t length,
@@ -211,6 +214,14 @@ static bool is_whole(const struct connection *connection)
     return connection->body.length > 0 && connection->body.data[connection->body.length - 1] == '}';
 }
 
+static void drain(struct connection *connection)
+{
+    if (connection->is_drained)
+        return;
+    connection->is_drained = true;
+    num_drained++;
+}
+
 static void read_answer(struct connection *connection)
 {
     static char data[READ_BYTES];
@@ -218,7 +229,8 @@ static void read_answer(struct connection *connection)
     if (count < 0 && errno == EAGAIN)
         return;
     int64_t at_ns = now_ns();
-    connection->read_at_ns = at_ns;
+    if (is_over)
+        drain(connection);
     enum outcome outcome = count <= 0 ? BROKEN : take_bytes(connection, data, (size_t)count, at_ns);
     if (outcome == MORE)
         return;
@@ -226,8 +238,12 @@ static void read_answer(struct connection *connection)
         num_errors++;
     else if (!is_whole(connection))
         num_incomplete++;
-    else if (at_ns > window_start_ns)
+    else if (at_ns > window_start_ns && !is_over)
         sample(&latency, at_ns - connection->sent_at_ns);
+    if (is_over) {
+        epoll_ctl(epoll_fd, EPOLL_CTL_DEL, connection->fd, NULL);
+        return;
+    }
     if (outcome == BROKEN || connection->framing.closes)
         reopen_connection(connection);
     send_request(connection);
@@ -251,12 +267,13 @@ static void build_request(void)
     request_bytes = (size_t)length;
 }
 
-static int64_t count_stalled(int num_connections, int64_t at_ns)
+/* Read whatever comes within a millisecond. */
+static void read_answers(void)
 {
-    int64_t num_stalled = 0;
-    for (int index = 0; index < num_connections; index++)
-        num_stalled += at_ns - connections[index].read_at_ns > STALL_NS;
-    return num_stalled;
+    struct epoll_event events[MAX_EVENTS];
+    int count = epoll_wait(epoll_fd, events, MAX_EVENTS, 1);
+    for (int index = 0; index < count; index++)
+        read_answer(events[index].data.ptr);
 }
 
 int main(int argc, char **argv)
@@ -291,22 +308,22 @@ int main(int argc, char **argv)
             window_start_ns = at_ns;
             cpu_start_s = process_cpu_s(pid);
         }
-        struct epoll_event events[MAX_EVENTS];
-        int count = epoll_wait(epoll_fd, events, MAX_EVENTS, 1);
-        for (int index = 0; index < count; index++)
-            read_answer(events[index].data.ptr);
+        read_answers();
     }
     double measured_s = (double)(at_ns - window_start_ns) / 1e9;
     double cpu_s = process_cpu_s(pid) - cpu_start_s;
+    is_over = true;
+    while (num_drained < num_connections && now_ns() < at_ns + DRAIN_NS)
+        read_answers();
 
     printf("{\"measured_s\":%.4f,\"num_requests\":%zu,\"num_chunks\":%zu,", measured_s, latency.length,
            delay.length);
     print_samples("latency_us", &latency);
     print_samples("ttft_us", &ttft);
     print_samples("delay_us", &delay);
-    printf("\"num_errors\":%lld,\"num_non_200\":%lld,\"num_incomplete\":%lld,\"num_stalled\":%lld,"
+    printf("\"num_errors\":%lld,\"num_non_200\":%lld,\"num_incomplete\":%lld,\"num_stalled\":%d,"
            "\"num_connections\":%lld,\"cpu_s\":%.2f}\n",
            (long long)num_errors, (long long)num_non_200, (long long)num_incomplete,
-           (long long)count_stalled(num_connections, at_ns), (long long)num_opened, cpu_s);
+           num_connections - num_drained, (long long)num_opened, cpu_s);
     return 0;
 }

@@ -17,6 +17,9 @@ STREAM_PHASES = (PhaseName.TTFT, PhaseName.STEADY, PhaseName.FLOOD)
 SINGLE_SECONDS = 2.0
 """Enough for percentiles of thousands of requests; longer would only cost time."""
 
+FLOOD_WARMUP_S = 2.5
+"""At least this much: all streams start together, and the jam of that start has to be over."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
@@ -27,6 +30,7 @@ class Phase:
     is_stream: bool
     num_tokens: int
     seconds: float
+    warmup_s: float
 
 
 def make_phase(name: PhaseName, settings: Settings) -> Phase:
@@ -38,15 +42,18 @@ def make_phase(name: PhaseName, settings: Settings) -> Phase:
         PhaseName.STEADY: (settings.num_steady_streams, settings.num_stream_tokens, True),
         PhaseName.FLOOD: (settings.num_flood_streams, settings.num_stream_tokens, True),
     }[name]
-    seconds = settings.seconds
+    seconds, warmup_s = settings.seconds, settings.warmup_s
     if name is PhaseName.SINGLE:
         seconds = min(seconds, SINGLE_SECONDS)
+    elif name is PhaseName.FLOOD:
+        warmup_s = max(warmup_s, FLOOD_WARMUP_S)
     return Phase(
         name=name,
         num_connections=num_connections,
         is_stream=is_stream,
         num_tokens=num_tokens,
         seconds=seconds,
+        warmup_s=warmup_s,
     )
 
 

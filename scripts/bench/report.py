@@ -33,7 +33,7 @@ def render(record: BenchRecord) -> str:
         f"warm-up; router on core {machine.router_core}, workers and client on core "
         f"{machine.load_core}; {settings.num_steady_streams} streams for the chunk delay, "
         f"{settings.num_flood_streams} for delivery, one chunk per "
-        f"{settings.token_interval_us / 1000:g} ms each.",
+        f"{settings.token_interval_us / 1000:g} ms each; log level {settings.log_level}.",
         f"Load average {start[0]:.2f} at the start, {end[0]:.2f} at the end; "
         f"{record.stolen_cpu_ratio:.1%} of the CPU time stolen by the host.",
         figure_table(record.figures),

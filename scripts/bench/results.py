@@ -48,11 +48,7 @@ class FigureName(StrEnum):
     DELIVERED_DELAY_P99_MS = "delivered_delay_p99_ms"
 
 
-class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What all records share."""
-
-
-class Percentiles(_Record):
+class Percentiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A distribution in the unit that the field's name ends in."""
 
     p50: float
@@ -61,7 +57,7 @@ class Percentiles(_Record):
     num: int
 
 
-class LoadReport(_Record):
+class LoadReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `load_client` printed about one phase. Errors include those of the warm-up."""
 
     measured_s: float
@@ -84,7 +80,7 @@ class LoadReport(_Record):
         return self.num_errors + self.num_non_200 + self.num_incomplete + self.num_stalled
 
 
-class Measurement(_Record):
+class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One phase of one setup in one round."""
 
     round_index: int
@@ -93,7 +89,7 @@ class Measurement(_Record):
     load: LoadReport
 
 
-class WorkerCounts(_Record):
+class WorkerCounts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a mock worker counted in the whole run."""
 
     num_posts: int
@@ -103,7 +99,7 @@ class WorkerCounts(_Record):
     num_connections: int
 
 
-class Spread(_Record):
+class Spread(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A value over the rounds."""
 
     median: float
@@ -111,7 +107,7 @@ class Spread(_Record):
     high: float
 
 
-class Figure(_Record):
+class Figure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One cell of the table."""
 
     setup: SetupName
@@ -119,7 +115,7 @@ class Figure(_Record):
     spread: Spread
 
 
-class Ratio(_Record):
+class Ratio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One of our figures over sglang-router's, paired by round."""
 
     setup: SetupName
@@ -128,7 +124,7 @@ class Ratio(_Record):
     spread: Spread
 
 
-class Verdict(_Record):
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whether one target was met by the median."""
 
     setup: SetupName
@@ -137,7 +133,7 @@ class Verdict(_Record):
     is_met: bool
 
 
-class Machine(_Record):
+class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where it ran."""
 
     cpu_model: str
@@ -149,7 +145,7 @@ class Machine(_Record):
     load_core: int
 
 
-class Settings(_Record):
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How it ran."""
 
     num_rounds: int
@@ -157,6 +153,8 @@ class Settings(_Record):
     warmup_s: float
     only: str | None
     sglang_router_version: str
+    log_level: str
+    """Given to both routers."""
     num_saturating_connections: int
     num_ttft_streams: int
     num_ttft_tokens: int
@@ -166,7 +164,7 @@ class Settings(_Record):
     token_interval_us: int
 
 
-class BenchRecord(_Record):
+class BenchRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run."""
 
     schema: str

@@ -91,7 +91,7 @@ def figures_of(series: Series) -> list[Figure]:
 
 
 def ratios_of(series: Series) -> list[Ratio]:
-    """Divide our figures by the baseline's of the same round. Differences (added TTFT) have none."""
+    """Divide our figures by the baseline's of the same round; added TTFT is no candidate."""
     ratios = []
     for setup, baseline in BASELINES.items():
         for name in FigureName:

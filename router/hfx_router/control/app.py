@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 
 from hfx_router.control import (
     cache,
@@ -31,6 +32,13 @@ def build_app(context: ControlContext) -> FastAPI:
         expose_headers=["*"],
     )
     install_exception_handlers(app)
-    for module in (cache, engine_metrics, health, info, loads, models, workers):
-        app.include_router(module.router)
+    routers = [
+        module.router for module in (cache, engine_metrics, health, info, loads, models, workers)
+    ]
+    for router in routers:
+        app.include_router(router)
+    # FastAPI does not say which methods a path takes; a 405 has to.
+    app.state.control_routes = [
+        route for router in routers for route in router.routes if isinstance(route, Route)
+    ]
     return app

@@ -6,6 +6,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from hfx_router.control.answers import error_response
 from hfx_router.control.context import context_of
@@ -41,8 +42,20 @@ async def _on_http_exception(request: Request, exc: Exception) -> Response:
     if exc.status_code == HTTPStatus.NOT_FOUND:
         return error_response(NotFoundError(f"no such path: {path}"))
     if exc.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        return _wrong_method(request, (exc.headers or {}).get("allow", ""))
+        return _wrong_method(request, _allowed_methods(request))
     return error_response(InvalidRequestError(str(exc.detail)))
+
+
+def _allowed_methods(request: Request) -> str:
+    """Return what the path takes, over all routes that share it."""
+    routes: list[Route] = request.app.state.control_routes
+    methods = {
+        method
+        for route in routes
+        if route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
+    return ", ".join(sorted(methods))
 
 
 def _wrong_method(request: Request, allowed: str) -> Response:

@@ -14,8 +14,9 @@ from hfx_router.exchange.endpoints import Endpoint
 from hfx_router.exchange.leg import Leg
 from hfx_router.exchange.request_headers import forwarded_lines
 from hfx_router.exchange.service import Service
+from hfx_router.http1.body_framing import PayloadSink
 from hfx_router.http1.request_reader import ParsedRequest
-from hfx_router.http1.response_head import HOP_BY_HOP, render_response_head
+from hfx_router.http1.response_head import HOP_BY_HOP, ResponseHead, render_response_head
 from hfx_router.http1.sse_meter import SseMeter
 from hfx_router.workers.worker import Worker
 from hfx_sgl.errors import InvalidRequestError, RequestError, UpstreamTimeoutError
@@ -46,17 +47,30 @@ class Client(Protocol):
         ...
 
 
+_NO_FIELDS = RoutingFields()
+
+
 class Exchange:
     """One client request from its last byte to the last byte of its answer."""
 
-    __slots__ = (
-        "_answering", "_client", "_fields", "_has_answered", "_keep_alive", "_meter",
-        "_num_attempts", "_num_lost", "_request_id", "_retry", "_ticket", "_tried",
-        "_upstream_lines", "_view", "deadline_s", "endpoint", "first_byte_s", "request",
-        "service", "started_s",
-    )  # fmt: skip
-
+    # Defaults of the class, so that a request pays only for what it changes.
+    deadline_s = 0.0
+    first_byte_s = 0.0
     _retryable_statuses = RETRYABLE_STATUSES
+    _request_id = b""
+    _fields = _NO_FIELDS
+    _view = RequestView()
+    _upstream_head = b""
+    _ticket: int | None = None
+    _retry: asyncio.TimerHandle | None = None
+    _num_attempts = 0
+    _num_lost = 0
+    _tried: tuple[Worker, ...] = ()
+    _answering: Leg | None = None
+    _has_answered = False
+    _meter: SseMeter | None = None
+    _reframes = False
+    """Whether the payload goes out without the worker's framing."""
 
     def __init__(
         self, service: Service, client: Client, request: ParsedRequest, endpoint: Endpoint
@@ -64,23 +78,10 @@ class Exchange:
         self.service = service
         self.request = request
         self.endpoint = endpoint
-        self.started_s = service.now_s()
-        self.deadline_s = self.started_s + service.config.request_timeout_s
-        self.first_byte_s = 0.0
+        self.started_s = now_s = service.now_s()
+        self.deadline_s = now_s + service.config.request_timeout_s
         self._client: Client | None = client
         self._keep_alive = request.keep_alive
-        self._request_id = b""
-        self._fields = RoutingFields()
-        self._view = RequestView()
-        self._upstream_lines: list[bytes] = []
-        self._ticket: int | None = None
-        self._retry: asyncio.TimerHandle | None = None
-        self._num_attempts = 0
-        self._num_lost = 0
-        self._tried: list[Worker] = []
-        self._answering: Leg | None = None
-        self._has_answered = False
-        self._meter: SseMeter | None = None
 
     # --- acceptance ---
 
@@ -89,10 +90,11 @@ class Exchange:
         service = self.service
         service.exchanges.add(self)
         service.recorder.num_inflight += 1
-        headers = dict(self.request.headers)
-        self._request_id = service.request_ids.request_id(headers, self.endpoint.id_prefix)
+        self._request_id = service.request_ids.request_id(
+            self.request.fields, self.endpoint.id_prefix
+        )
         try:
-            self._accept(headers)
+            self._accept()
         except RequestError as error:
             self.refused(error)
             return
@@ -103,10 +105,11 @@ class Exchange:
             self._ticket = gate.draw_ticket()
             gate.apply(self._ticket, self)
 
-    def _accept(self, headers: dict[bytes, bytes]) -> None:
+    def _accept(self) -> None:
         service = self.service
+        headers = self.request.fields
         service.api_keys.check(headers.get(b"authorization"))
-        if headers.get(b"content-encoding", b"identity") != b"identity":
+        if b"content-encoding" in headers and headers[b"content-encoding"] != b"identity":
             raise InvalidRequestError(
                 "compressed request bodies are not supported", param="content-encoding"
             )
@@ -117,8 +120,9 @@ class Exchange:
         self._view = RequestView(
             fields.prompt_json(), routing_key.decode("latin-1") if routing_key else None
         )
-        self._upstream_lines = forwarded_lines(self.request.headers)
-        self._upstream_lines.append(b"x-request-id: %b\r\n" % self._request_id)
+        lines = forwarded_lines(self.request.headers)
+        lines.append(b"x-request-id: %b\r\n" % self._request_id)
+        self._upstream_head = b"".join(lines)
 
     def admitted(self) -> None:
         """A slot was granted: send the request."""
@@ -153,19 +157,16 @@ class Exchange:
 
     def _upstream_request(self, worker: Worker, body: bytes) -> bytes:
         """Return the complete HTTP request for a worker."""
-        lines = self._upstream_lines
-        if worker.spec.api_key is not None and not any(
-            line.startswith(b"authorization:") for line in lines
-        ):
-            lines = [*lines, f"authorization: Bearer {worker.spec.api_key}\r\n".encode()]
-        path = self.endpoint.worker_path or self.endpoint.path
-        target = path.encode()
-        if self.request.query:
-            target += b"?" + self.request.query
-        return b"POST %b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
-            target,
+        lines = self._upstream_head
+        key = worker.spec.api_key
+        if key is not None and b"authorization" not in self.request.fields:
+            lines += f"authorization: Bearer {key}\r\n".encode()
+        query = self.request.query
+        return b"POST %b%b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
+            self.endpoint.worker_target,
+            b"?" + query if query else b"",
             self.service.pool(worker).host_line,
-            b"".join(lines),
+            lines,
             len(body),
             body,
         )
@@ -189,7 +190,7 @@ class Exchange:
             service.recorder.retries_exhausted[key] += 1
             return False
         service.recorder.retries[key] += 1
-        self._tried.append(worker)
+        self._tried = (*self._tried, worker)
         delay_s = backoff_s(service.retry, self._num_attempts + 1, service.rng)
         service.recorder.backed_off(self._num_attempts + 1, delay_s)
         self._answering = None
@@ -202,13 +203,13 @@ class Exchange:
         lines = b"x-request-id: %b\r\n" % self._request_id
         if not self._keep_alive:
             lines += b"connection: close\r\n"
-        for name, value in self.request.headers:
-            if name == b"origin":
-                origins = self.service.config.cors_origins
-                if not origins:
-                    lines += b"access-control-allow-origin: *\r\n"
-                elif value in origins:
-                    lines += b"access-control-allow-origin: %b\r\nvary: Origin\r\n" % value
+        origin = self.request.fields.get(b"origin")
+        if origin is not None:
+            origins = self.service.config.cors_origins
+            if not origins:
+                lines += b"access-control-allow-origin: *\r\n"
+            elif origin in origins:
+                lines += b"access-control-allow-origin: %b\r\nvary: Origin\r\n" % origin
         return lines
 
     def _worker_lines(self) -> bytes:
@@ -232,31 +233,26 @@ class Exchange:
         assert head is not None
         if self.service.config.names_workers:
             extra_lines += self._worker_lines()
-        if self._reframes():
+        if self._reframes:
             return render_response_head(head, _REFRAMED, extra_lines)
         if head.content_length is None and not head.is_chunked and self._keep_alive:
             self._keep_alive = False  # the body ends with the connection
             extra_lines += b"connection: close\r\n"
         return render_response_head(head, _REPLACED, extra_lines)
 
-    def _reframes(self) -> bool:
-        """Whether the payload goes out without the worker's framing (HTTP/1.0 knows no chunks)."""
-        head = self._answering.head if self._answering is not None else None
-        return self.request.is_http_10 and head is not None and head.is_chunked
-
-    def _payload_sink_for_answer(self) -> "SseMeter | None":
-        head = self._answering.head if self._answering is not None else None
-        content_type = head.value(b"content-type") if head is not None else None
-        if content_type is not None and content_type.startswith(b"text/event-stream"):
+    def _payload_sink_for_answer(self, head: ResponseHead) -> PayloadSink | None:
+        """Return who wants the payload of the answer; None where its wire bytes suffice."""
+        self._reframes = self.request.is_http_10 and head.is_chunked  # 1.0 knows no chunks
+        if head.is_event_stream:
             self._meter = SseMeter()
-        return self._meter
+            return self._take_payload if self._reframes else self._meter.feed
+        return self._take_payload if self._reframes else None
 
     def _take_payload(self, payload: bytes) -> None:
         """Count and, for a client that cannot read chunks, pass on."""
         if self._meter is not None:
             self._meter.feed(payload)
-        if self._reframes():
-            self._write(payload)
+        self._write(payload)
 
     def answer_error(self, error: RequestError) -> None:
         """End with an error of our own, in whichever form still fits."""
@@ -282,7 +278,7 @@ class Exchange:
         event = error_event(error)
         if not self._meter.at_event_boundary:
             event = b"\n\n" + event
-        if not self._reframes():
+        if not self._reframes:
             event = b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event)
         client.write(event)
         return True
@@ -305,9 +301,9 @@ class Exchange:
             f"the request took longer than {timeout_s:g} s (--request-timeout-secs)"
         )
         self._cancel_retry()
-        self.answer_error(error)
         self._cancel_legs(aborts=True)
-        self.service.exchanges.discard(self)
+        self.answer_error(error)
+        self._forget()
 
     def _suspect_legs(self) -> None:
         """Have the workers that are late looked at. Subclasses define it."""
@@ -319,7 +315,7 @@ class Exchange:
         self._cancel_retry()
         self._cancel_legs(aborts=True)
         self._end(CLIENT_CLOSED_REQUEST, "client_cancelled")
-        self.service.exchanges.discard(self)
+        self._forget()
 
     def _cancel_retry(self) -> None:
         if self._retry is not None:
@@ -351,6 +347,11 @@ class Exchange:
 
     def _settle(self) -> None:
         """Forget the exchange, unless a subclass has a leg left to wait for."""
+        self._forget()
+
+    def _forget(self) -> None:
+        """Nothing is left to do. Lets go of the legs, so that no cycle waits for the collector."""
+        self._answering = None
         self.service.exchanges.discard(self)
 
     def _record_stream(self, meter: SseMeter, now_s: float) -> None:

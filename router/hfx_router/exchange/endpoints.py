@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 
 class PdSupport(Enum):
@@ -15,7 +16,7 @@ class PdSupport(Enum):
     """SGLang has no hand-off for it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Endpoint:
     """One POST path."""
 
@@ -28,6 +29,11 @@ class Endpoint:
     """Events of its streams that carry no token, `[DONE]` aside: the last one, with the reason to stop."""
     worker_path: str | None = None
     """The path at the worker where it differs from `path`."""
+
+    @cached_property
+    def worker_target(self) -> bytes:
+        """The path at the worker, as it goes on the wire."""
+        return (self.worker_path or self.path).encode()
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (

@@ -48,6 +48,7 @@ class AdmissionGate:
         outcome = self._admission.offer(ticket, now_s)
         if outcome is AdmissionOutcome.QUEUED:
             self._waiting[ticket] = (applicant, now_s)
+            self._recorder.num_queued = len(self._waiting)
             return
         self._recorder.admissions[outcome.value] += 1
         if outcome is AdmissionOutcome.ALLOWED:
@@ -65,29 +66,36 @@ class AdmissionGate:
 
     def leave(self, ticket: int) -> None:
         """Give back the slot or the place in the queue."""
-        if self._waiting.pop(ticket, None) is not None:
-            self._admission.cancel(ticket)
+        if self._waiting.pop(ticket, None) is not None and self._admission.cancel(ticket):
             self._recorder.admissions[AdmissionOutcome.CANCELLED.value] += 1
+            self._recorder.num_queued = len(self._waiting)
             return
         admitted = self._admission.release(self._now_s())
         if admitted is not None:
-            self._admit(admitted)
+            self._admit(admitted, self._now_s())
 
-    def _admit(self, ticket: int) -> None:
-        applicant, queued_at_s = self._waiting.pop(ticket)
-        self._recorder.admissions[AdmissionOutcome.ALLOWED.value] += 1
-        self._recorder.admission_s.observe(self._now_s() - queued_at_s)
-        applicant.admitted()
+    def _admit(self, ticket: int, now_s: float) -> None:
+        """Let a waiting request in; one that left meanwhile has given its slot back itself."""
+        waiting = self._waiting.pop(ticket, None)
+        self._recorder.num_queued = len(self._waiting)
+        if waiting is not None:
+            applicant, queued_at_s = waiting
+            self._recorder.admissions[AdmissionOutcome.ALLOWED.value] += 1
+            self._recorder.admission_s.observe(now_s - queued_at_s)
+            applicant.admitted()
 
     def sweep(self) -> None:
         """Let in whom a refilled rate lets in, and send away who waited too long."""
         now_s = self._now_s()
         for ticket in self._admission.poll(now_s):
-            self._admit(ticket)
+            self._admit(ticket, now_s)
         for ticket in self._admission.expire(now_s):
-            applicant, _ = self._waiting.pop(ticket)
+            waiting = self._waiting.pop(ticket, None)
+            if waiting is None:
+                continue
+            self._recorder.num_queued = len(self._waiting)
             self._recorder.admissions[AdmissionOutcome.QUEUE_DEADLINE_EXCEEDED.value] += 1
-            applicant.refused(
+            waiting[0].refused(
                 EvictedError(
                     "the request waited in the queue for as long as it may (--queue-timeout-secs)",
                     retry_after_s=self._admission.retry_after_s(now_s),

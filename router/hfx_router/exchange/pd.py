@@ -9,14 +9,11 @@ from hfx_transfer.handoff import bootstrap_address_members, pairing_members
 
 from hfx_router.body.inspect import DP_FIELDS, batch_size, num_samples
 from hfx_router.body.splice import append_members, remove_members
-from hfx_router.exchange.base import Client, Exchange
-from hfx_router.exchange.endpoints import Endpoint
+from hfx_router.exchange.base import Exchange
 from hfx_router.exchange.leg import Leg
 from hfx_router.exchange.logprob_merge import LogprobMerge
 from hfx_router.exchange.regular import NO_WORKERS_RETRY_AFTER_S, lost_message
-from hfx_router.exchange.service import Service
 from hfx_router.http1.body_framing import PayloadSink
-from hfx_router.http1.request_reader import ParsedRequest
 from hfx_router.http1.response_head import ResponseHead
 from hfx_router.upstream.connection import LegFailure
 from hfx_router.workers.worker import Worker
@@ -35,23 +32,16 @@ _MAX_ABORT_CALLS = 128
 class PdExchange(Exchange):
     """Two legs at a time."""
 
-    __slots__ = ("_decode", "_merge", "_num_prompts", "_num_rooms", "_prefill", "_rids")
-
     _retryable_statuses = PD_RETRYABLE_STATUSES
+    _prefill: Leg | None = None
+    _decode: Leg | None = None
+    _merge: LogprobMerge | None = None
+    _num_prompts: int | None = None
+    _num_rooms = 1
+    _rids: tuple[str, ...] = ()
 
-    def __init__(
-        self, service: Service, client: Client, request: ParsedRequest, endpoint: Endpoint
-    ) -> None:
-        super().__init__(service, client, request, endpoint)
-        self._prefill: Leg | None = None
-        self._decode: Leg | None = None
-        self._merge: LogprobMerge | None = None
-        self._num_prompts: int | None = None
-        self._num_rooms = 1
-        self._rids: list[str] = []
-
-    def _accept(self, headers: dict[bytes, bytes]) -> None:
-        super()._accept(headers)
+    def _accept(self) -> None:
+        super()._accept()
         fields = self._fields
         self._num_prompts = batch_size(fields)
         self._num_rooms = (self._num_prompts or 1) * num_samples(fields)
@@ -136,15 +126,16 @@ class PdExchange(Exchange):
     def leg_payload_sink(self, leg: Leg) -> PayloadSink | None:
         """See LegOwner."""
         if self._merge is not None:
-            return self._merge.feed_prefill if leg is self._prefill else self._feed_merge
+            self._reframes = True
+            return self._merge.feed_prefill if leg is self._prefill else self._merge.feed_decode
         if leg is not self._answering:
             return None
-        meter = self._payload_sink_for_answer()
-        return None if meter is None and not self._reframes() else self._take_payload
+        assert leg.head is not None
+        return self._payload_sink_for_answer(leg.head)
 
     def leg_body(self, leg: Leg, data: bytes) -> None:
         """See LegOwner."""
-        if leg is self._answering and self._merge is None and not self._reframes():
+        if leg is self._answering and self._merge is None and not self._reframes:
             self._write(data)
 
     def leg_end(self, leg: Leg) -> None:
@@ -159,29 +150,22 @@ class PdExchange(Exchange):
         elif leg is self._answering:
             self._complete()
         elif self._client is None:
-            self.service.exchanges.discard(self)  # the prefill's answer was all that was left
+            self._forget()  # the prefill's answer was all that was left
 
     def leg_lost(self, leg: Leg, failure: LegFailure) -> None:
         """See LegOwner."""
         if leg is self._prefill and self._client is None:
-            self.service.exchanges.discard(self)
+            self._forget()
             return
         if leg is self._prefill and self._has_answered and self._merge is None:
             return  # the hand-off has happened
         if leg.was_sent:
             self._num_lost += 1
+        self._cancel_legs(aborts=True)
         if not self._retries(leg.worker, None):
             self.answer_error(TransferError(lost_message(leg, failure), code=_code(failure)))
-        self._cancel_legs(aborts=True)
 
     # --- merged log probabilities ---
-
-    def _feed_merge(self, payload: bytes) -> None:
-        assert self._merge is not None
-        self._merge.feed_decode(payload)
-
-    def _reframes(self) -> bool:
-        return self._merge is not None or super()._reframes()
 
     def _emit_merged(self, payload: bytes) -> None:
         if not payload:
@@ -201,6 +185,10 @@ class PdExchange(Exchange):
         self._complete()
 
     # --- ends ---
+
+    def _forget(self) -> None:
+        self._prefill = self._decode = self._merge = None
+        super()._forget()
 
     def _cancel_other(self, leg: Leg) -> None:
         other = self._decode if leg is self._prefill else self._prefill
@@ -240,13 +228,13 @@ class PdExchange(Exchange):
         ).encode()
 
 
-def _leg_rids(rid: str | list[str], num_prompts: int | None) -> list[str]:
+def _leg_rids(rid: str | list[str], num_prompts: int | None) -> tuple[str, ...]:
     """Return the ids under which SGLang knows the parts of a request (a batch gets a suffix each)."""
     if isinstance(rid, list):
-        return rid[:_MAX_ABORT_CALLS]
+        return tuple(rid[:_MAX_ABORT_CALLS])
     if num_prompts is None:
-        return [rid]
-    return [f"{rid}_{index}" for index in range(min(num_prompts, _MAX_ABORT_CALLS))]
+        return (rid,)
+    return tuple(f"{rid}_{index}" for index in range(min(num_prompts, _MAX_ABORT_CALLS)))
 
 
 def _code(failure: LegFailure) -> str:

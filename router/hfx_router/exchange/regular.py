@@ -2,12 +2,10 @@
 
 from hfx_router.body.inspect import DP_FIELDS
 from hfx_router.body.splice import append_members, remove_members
-from hfx_router.exchange.base import Client, Exchange
-from hfx_router.exchange.endpoints import Endpoint, PdSupport
+from hfx_router.exchange.base import Exchange
+from hfx_router.exchange.endpoints import PdSupport
 from hfx_router.exchange.leg import Leg
-from hfx_router.exchange.service import Service
 from hfx_router.http1.body_framing import PayloadSink
-from hfx_router.http1.request_reader import ParsedRequest
 from hfx_router.http1.response_head import ResponseHead
 from hfx_router.upstream.connection import LegFailure
 from hfx_sgl.errors import NotSupportedError, UnavailableError, UpstreamError
@@ -20,16 +18,10 @@ NO_WORKERS_RETRY_AFTER_S = 1.0
 class RegularExchange(Exchange):
     """One leg at a time."""
 
-    __slots__ = ("_leg",)
+    _leg: Leg | None = None
 
-    def __init__(
-        self, service: Service, client: Client, request: ParsedRequest, endpoint: Endpoint
-    ) -> None:
-        super().__init__(service, client, request, endpoint)
-        self._leg: Leg | None = None
-
-    def _accept(self, headers: dict[bytes, bytes]) -> None:
-        super()._accept(headers)
+    def _accept(self) -> None:
+        super()._accept()
         if self.service.config.is_pd and self.endpoint.pd is PdSupport.NONE:
             raise NotSupportedError(
                 f"{self.endpoint.path} is not served when prefill and decode are separated"
@@ -67,12 +59,12 @@ class RegularExchange(Exchange):
 
     def leg_payload_sink(self, leg: Leg) -> PayloadSink | None:
         """See LegOwner."""
-        meter = self._payload_sink_for_answer()
-        return None if meter is None and not self._reframes() else self._take_payload
+        assert leg.head is not None
+        return self._payload_sink_for_answer(leg.head)
 
     def leg_body(self, leg: Leg, data: bytes) -> None:
         """See LegOwner."""
-        if not self._reframes():
+        if not self._reframes:
             self._write(data)
 
     def leg_end(self, leg: Leg) -> None:
@@ -85,6 +77,10 @@ class RegularExchange(Exchange):
             self._num_lost += 1
         if not self._retries(leg.worker, None):
             self.answer_error(UpstreamError(lost_message(leg, failure)))
+
+    def _forget(self) -> None:
+        self._leg = None
+        super()._forget()
 
     def _cancel_legs(self, *, aborts: bool) -> None:
         if self._leg is not None:

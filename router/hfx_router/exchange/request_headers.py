@@ -28,7 +28,8 @@ def forwarded_lines(headers: Headers) -> list[bytes]:
     return [
         b"%b: %b\r\n" % field
         for field in headers
-        if field[0] in FORWARDED or field[0].startswith(FORWARDED_PREFIXES)
+        if field[0] in FORWARDED
+        or (field[0][:2] == b"x-" and field[0].startswith(FORWARDED_PREFIXES))
     ]
 
 

@@ -33,12 +33,14 @@ class ReadLimits:
 class ParsedRequest:
     """One complete request. Header names are lower case, values as sent."""
 
-    __slots__ = ("body", "headers", "is_http_10", "keep_alive", "method", "path", "query")
+    __slots__ = ("body", "fields", "headers", "is_http_10", "keep_alive", "method", "path", "query")
 
     def __init__(self, method: bytes, target: bytes, headers: Headers, is_http_10: bool) -> None:
         self.method = method
         self.path, _, self.query = target.partition(b"?")
         self.headers = headers
+        self.fields = dict(headers)
+        """The headers by name; of repeated ones the last."""
         self.is_http_10 = is_http_10
         self.keep_alive = True
         self.body = b""
@@ -56,7 +58,7 @@ class RequestReader:
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: Headers = []
-        self._header_bytes = 0
+        self._fed_bytes = 0
         self._in_head = False
         self._head_is_new = False
         self._unparsed_head_bytes = 0
@@ -89,6 +91,7 @@ class RequestReader:
             return
         if self._is_chunked and self._request is not None:
             self._wire_body_bytes += len(data)
+        self._fed_bytes = self._unparsed_head_bytes + len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -112,6 +115,13 @@ class RequestReader:
         if self._unparsed_head_bytes > self._limits.max_header_bytes:
             raise self._headers_too_large()
 
+    def _check_head_size(self) -> None:
+        num_bytes = len(self._target) + sum(
+            len(name) + len(value) + 4 for name, value in self._headers
+        )
+        if num_bytes > self._limits.max_header_bytes:
+            raise self._headers_too_large()
+
     def _check_chunk_overhead(self) -> None:
         allowed = self._limits.max_header_bytes + _CHUNK_OVERHEAD_RATIO * self._body_bytes
         if self._wire_body_bytes > allowed:
@@ -127,7 +137,6 @@ class RequestReader:
         """A request begins."""
         self._target = b""
         self._headers = []
-        self._header_bytes = 0
         self._in_head = True
         self._head_is_new = True
         self._unparsed_head_bytes = 0
@@ -140,39 +149,38 @@ class RequestReader:
         """One header or trailer."""
         if self._in_head:  # otherwise it is a trailer, which nobody downstream reads
             self._headers.append((name.lower(), value))
-            self._header_bytes += len(name) + len(value) + 4
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
         self._in_head = False
-        if self._header_bytes + len(self._target) > self._limits.max_header_bytes:
-            raise self._headers_too_large()
+        if self._fed_bytes > self._limits.max_header_bytes:  # only then can it be too large
+            self._check_head_size()
         version = self._parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise MalformedHttpError(f"HTTP/{version} is not served here, HTTP/1.1 is")
         target = self._target
         if not target.startswith(b"/"):
             target = _origin_form(target)
-        self._request = ParsedRequest(
+        request = self._request = ParsedRequest(
             self._parser.get_method(), target, self._headers, version == "1.0"
         )
         self._body = []
         self._body_bytes = 0
         self._wire_body_bytes = 0
         self._is_chunked = False
-        self._check_framing_headers()
+        self._check_framing_headers(request.fields)
 
-    def _check_framing_headers(self) -> None:
-        for name, value in self._headers:
-            if name == b"content-length":
-                if int(value) > self._limits.max_body_bytes:
-                    raise self._payload_too_large()
-            elif name == b"transfer-encoding":
-                if value.strip().lower() != b"chunked":
-                    raise MalformedHttpError("the only transfer-encoding served is chunked")
-                self._is_chunked = True
-            elif name == b"expect" and value.lower() == b"100-continue":
-                self.wants_continue = True
+    def _check_framing_headers(self, fields: dict[bytes, bytes]) -> None:
+        length = fields.get(b"content-length")
+        if length is not None:
+            if int(length) > self._limits.max_body_bytes:
+                raise self._payload_too_large()
+        elif (coding := fields.get(b"transfer-encoding")) is not None:
+            if coding.strip().lower() != b"chunked":
+                raise MalformedHttpError("the only transfer-encoding served is chunked")
+            self._is_chunked = True
+        if fields.get(b"expect", b"").lower() == b"100-continue":
+            self.wants_continue = True
 
     def _payload_too_large(self) -> PayloadTooLargeError:
         limit = self._limits.max_body_bytes

@@ -8,6 +8,9 @@ HOP_BY_HOP = frozenset(
 """Headers that speak of one connection only (RFC 9110, 7.6.1); transfer-encoding is treated apart."""
 
 
+_INTERPRETED = frozenset((b"connection", b"content-length", b"content-type", b"transfer-encoding"))
+
+
 class ResponseFormatError(Exception):
     """The bytes are no HTTP/1.x answer."""
 
@@ -22,14 +25,8 @@ class ResponseHead(NamedTuple):
     """Lower-case name and the whole line as received, without the line end; order kept."""
     content_length: int | None
     is_chunked: bool
+    is_event_stream: bool
     keeps_alive: bool
-
-    def value(self, name: bytes) -> bytes | None:
-        """Return the value of the first field called `name` (lower case); None without one."""
-        for field_name, line in self.fields:
-            if field_name == name:
-                return line.partition(b":")[2].strip()
-        return None
 
 
 def parse_response_head(head: bytes) -> ResponseHead:
@@ -46,32 +43,37 @@ def parse_response_head(head: bytes) -> ResponseHead:
         raise ResponseFormatError(f"not a status line: {status_line[:40]!r}")
     fields: list[tuple[bytes, bytes]] = []
     content_length: int | None = None
-    is_chunked = False
+    is_chunked = is_event_stream = False
     keeps_alive = version == b"HTTP/1.1 "
     for line in lines[1:]:
         name, colon, value = line.partition(b":")
-        name = name.lower()
-        if not colon or not name or name[-1:].isspace() or name[:1].isspace():
+        if not colon or not name or name.split() != [name]:
             raise ResponseFormatError(f"not a header line: {line[:40]!r}")
+        name = name.lower()
         fields.append((name, line))
-        if name == b"content-length":
-            value = value.strip()
-            if not value.isdigit() or content_length not in (None, int(value)):
-                raise ResponseFormatError(f"contradictory content-length: {value[:40]!r}")
-            content_length = int(value)
-        elif name == b"transfer-encoding":
-            if value.strip().lower() != b"chunked":
+        if name in _INTERPRETED:
+            value = value.strip().lower()
+            if name == b"content-length":
+                content_length = _content_length(value, content_length)
+            elif name == b"content-type":
+                is_event_stream = value.startswith(b"text/event-stream")
+            elif name == b"connection":
+                keeps_alive = b"close" not in value and (keeps_alive or b"keep-alive" in value)
+            elif value == b"chunked":
+                is_chunked = True
+            else:
                 raise ResponseFormatError(f"unknown transfer-encoding: {value[:40]!r}")
-            is_chunked = True
-        elif name == b"connection":
-            tokens = value.lower()
-            if b"close" in tokens:
-                keeps_alive = False
-            elif b"keep-alive" in tokens:
-                keeps_alive = True
     if is_chunked and content_length is not None:
         raise ResponseFormatError("both content-length and transfer-encoding")
-    return ResponseHead(int(code), status_line, fields, content_length, is_chunked, keeps_alive)
+    return ResponseHead(
+        int(code), status_line, fields, content_length, is_chunked, is_event_stream, keeps_alive
+    )
+
+
+def _content_length(value: bytes, previous: int | None) -> int:
+    if not value.isdigit() or previous not in (None, int(value)):
+        raise ResponseFormatError(f"contradictory content-length: {value[:40]!r}")
+    return int(value)
 
 
 def render_response_head(

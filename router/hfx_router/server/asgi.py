@@ -41,17 +41,24 @@ class AsgiExchange:
     """One request and its answer. The request is complete when it arrives here."""
 
     def __init__(
-        self, app: AsgiApp, client: AsgiClient, request: ParsedRequest, request_id: bytes
+        self,
+        app: AsgiApp,
+        client: AsgiClient,
+        request: ParsedRequest,
+        request_id: bytes,
+        on_answered: Callable[[ParsedRequest, int], None],
     ) -> None:
         self._app = app
         self._client: AsgiClient | None = client
         self._request = request
         self._request_id = request_id
+        self._on_answered = on_answered
         self._gone = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
         self._body_was_received = False
         self._head: bytes | None = None
+        self._status = HTTPStatus.INTERNAL_SERVER_ERROR.value
         self._is_chunked = False
         self._was_written = False
         self._is_complete = False
@@ -80,6 +87,7 @@ class AsgiExchange:
             await self._app(self._scope(), self._receive, self._send)
         except Exception:  # the app is a boundary: its failure is one client's 500
             log.exception("control_plane_failed", path=self._request.path.decode("latin-1"))
+        self._on_answered(self._request, self._status)
         client, self._client = self._client, None
         if client is None:
             return
@@ -118,7 +126,8 @@ class AsgiExchange:
 
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._head = self._render_head(message["status"], message.get("headers", []))
+            self._status = message["status"]
+            self._head = self._render_head(self._status, message.get("headers", []))
             return
         if self._head is None or self._is_complete:
             raise RuntimeError("the app sent a body out of turn")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hfx_router.http1.request_reader import ParsedRequest, ReadLimits
+from hfx_router.metrics.paths import fold_method, fold_path
 from hfx_router.metrics.recorder import Recorder
 from hfx_router.server.asgi import AsgiApp, AsgiExchange
 from hfx_router.server.connection import ClientConnection, Handler
@@ -74,8 +75,24 @@ class Front:
         exchange = self._make_exchange(connection, request)
         if exchange is not None:
             return exchange
-        request_id = self._make_request_id(dict(request.headers), "req-")
-        return AsgiExchange(self._app, connection, request, request_id)
+        request_id = self._make_request_id(request.fields, "req-")
+        started_s = self.now_s()
+        return AsgiExchange(
+            self._app,
+            connection,
+            request,
+            request_id,
+            lambda request, status: self._answered(request, status, self.now_s() - started_s),
+        )
+
+    def _answered(self, request: ParsedRequest, status: int, duration_s: float) -> None:
+        self._recorder.controlled(
+            fold_method(request.method.decode("latin-1")),
+            fold_path(request.path.decode("latin-1")),
+            status,
+            "",
+            duration_s,
+        )
 
     def refused(self, error: RequestError) -> None:
         """Count an answer to something that never became a request."""

@@ -20,8 +20,8 @@ Every setting has one name and three places. `--retry-max-retries 3` on the comm
 `HFX_RETRY_MAX_RETRIES=3` in the environment and `retry_max_retries: 3` in the YAML file that
 `--config` (or `HFX_CONFIG`) names say the same. A flag wins over a variable, a variable over the
 file, the file over the default. Unknown flags, unknown `HFX_*` variables and unknown or repeated
-keys of the file are refused; the variables that Kubernetes sets for a Service called `hfx-...` are
-left alone.
+keys of the file are refused; the variables of this repository's scripts, and those that Kubernetes
+sets for a Service called `hfx-...`, are left alone.
 
 Lists: `--worker-urls A B` on the command line, `HFX_WORKER_URLS=A,B` or a JSON array in a variable,
 a YAML list in the file. Switches are `true` or `false` in variables and file.

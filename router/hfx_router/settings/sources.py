@@ -16,6 +16,9 @@ from hfx_sgl.errors import ConfigError
 
 PREFIX = "HFX_"
 
+SCRIPT_VARIABLES = frozenset({"HFX_PYTHON", "HFX_SGLANG_VENV", "HFX_TORCH_INDEX_URL", "HFX_VENV"})
+"""Read by the scripts of the repository; a router started where they are exported ignores them."""
+
 # Kubernetes puts these into every pod of a namespace that has a Service called hfx-something.
 _SERVICE_LINK = re.compile(
     r"HFX_(\w+_)?"
@@ -37,7 +40,7 @@ def variable_values(environ: Mapping[str, str]) -> dict[str, Given]:
     given = {}
     unknown = []
     for variable, text in environ.items():
-        if not variable.startswith(PREFIX) or _is_service_link(variable, text):
+        if not variable.startswith(PREFIX) or _is_meant_for_others(variable, text):
             continue
         name = variable.removeprefix(PREFIX).lower()
         if name in RouterSettings.model_fields and variable.isupper():
@@ -74,8 +77,9 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     return f", did you mean {close[0]}?" if close else ""
 
 
-def _is_service_link(variable: str, text: str) -> bool:
-    return bool(_SERVICE_LINK.fullmatch(variable) or _SERVICE_ADDRESS.match(text))
+def _is_meant_for_others(variable: str, text: str) -> bool:
+    is_service_link = _SERVICE_LINK.fullmatch(variable) or _SERVICE_ADDRESS.match(text)
+    return bool(is_service_link) or variable in SCRIPT_VARIABLES
 
 
 def _key_problem(key: object, value: object) -> str:

@@ -1,6 +1,7 @@
-"""SGLang plugin (entry-point group `sglang.srt.plugins`) that makes PD disaggregation work on a CPU.
+"""SGLang plugin that makes PD disaggregation work on a CPU.
 
-SGLang loads it in every process of a server. It changes nothing unless SGLANG_USE_CPU_ENGINE=1.
+Entry-point group `sglang.srt.plugins`: SGLang loads it in every process of a server. It changes
+nothing unless SGLANG_USE_CPU_ENGINE=1.
 """
 
 import os

@@ -1,9 +1,11 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hfx_router.settings import PrefillTarget, RouterSettings, load_settings
 from hfx_router.settings.field import Group, Status, traits_of
+from hfx_router.settings.sources import SCRIPT_VARIABLES
 from pydantic import ValidationError
 
 from hfx_sgl.errors import ConfigError
@@ -199,6 +201,16 @@ def test_kubernetes_service_links_are_left_alone() -> None:
         "HFX_ROUTER_PORT_80_TCP_PROTO": "tcp",
     }
     assert load_settings([], links) == RouterSettings()
+
+
+def test_every_variable_of_the_scripts_is_left_alone() -> None:
+    used: set[str] = set()
+    for path in (Path(__file__).parents[3] / "scripts").rglob("*"):
+        if path.is_file():
+            text = path.read_bytes().decode("utf-8", "replace")
+            used |= set(re.findall(r"\$\{?(HFX_[A-Z_]+)", text))
+    assert used <= SCRIPT_VARIABLES
+    assert load_settings([], dict.fromkeys(SCRIPT_VARIABLES, "x")) == RouterSettings()
 
 
 def test_the_model_does_not_read_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
