@@ -4,15 +4,13 @@ import argparse
 import json
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from hfx_sgl.errors import ConfigError, LaunchError
 from hfx_sgl.launch import netns, prepare
-from hfx_sgl.launch.cluster import Cluster
+from hfx_sgl.launch.cluster import Cluster, interrupt_on_termination
 from hfx_sgl.launch.devices import TRANSFER_BACKENDS, Device, detect_device, present_device_ids
 from hfx_sgl.launch.plan import ClusterPlan, plan_cluster
 from hfx_sgl.launch.render import render_plan
@@ -28,8 +26,7 @@ _VISIBLE_DEVICES = {
 def main(root: Path, argv: Sequence[str] | None = None) -> int:
     """Run the launcher of the checkout `root` and return its exit status."""
     args = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    interrupt_on_termination()
     try:
         return _launch(root, args)
     except ConfigError as exc:
@@ -42,10 +39,6 @@ def main(root: Path, argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 0
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _launch(root: Path, args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import socket
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self, TextIO
 from urllib.parse import urlsplit
 
@@ -239,6 +239,16 @@ class Cluster:
                 self.report_end(ended)
 
 
+def interrupt_on_termination() -> None:
+    """Make SIGTERM and SIGHUP end this program as Ctrl-C does, so that `with` blocks are left."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def _check_port_is_free(plan: InstancePlan) -> None:
     # SGLang itself takes two minutes to give up on a port that is taken.
     parts = urlsplit(plan.url)
@@ -248,9 +258,7 @@ def _check_port_is_free(plan: InstancePlan) -> None:
         try:
             probe.bind((parts.hostname, parts.port))
         except OSError as exc:
-            raise LaunchError(
-                f"{plan.name} cannot listen on {plan.url} ({exc.strerror})"
-            ) from exc
+            raise LaunchError(f"{plan.name} cannot listen on {plan.url} ({exc.strerror})") from exc
 
 
 def answers_ok(url: str) -> bool:

@@ -42,10 +42,12 @@ from hfx_router.settings.core import (
 )
 from hfx_router.settings.model import RouterSettings
 from hfx_router.settings.notices import startup_notices, unbacked_in_use
+from hfx_router.workers.ask import control_session
 from hfx_router.workers.health_loop import HealthLoop
 from hfx_router.workers.probe import Prober
 from hfx_router.workers.registration import Registrar
 from hfx_router.workers.registry import Registry
+from hfx_router.workers.worker import Worker
 from hfx_sgl import __version__
 from hfx_sgl.clock import WallClock, unix_time_s
 from hfx_sgl.policy.admission import Admission
@@ -79,8 +81,7 @@ def run(settings: RouterSettings) -> int:
 
 
 async def _run(settings: RouterSettings) -> int:
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector) as session:
+    async with control_session() as session:
         router = Router(settings, session)
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
@@ -111,7 +112,7 @@ class Router:
             self._clock,
             breaker_config(settings),
             health_config(settings),
-            lambda worker_id: _forget(policies, worker_id),
+            lambda worker: self._worker_left(worker, policies),
         )
         prober = Prober(session, health_endpoint=settings.health_check_endpoint)
         self.registrar = Registrar(
@@ -243,6 +244,11 @@ class Router:
             return PdExchange(self.service, connection, request, endpoint)
         return RegularExchange(self.service, connection, request, endpoint)
 
+    def _worker_left(self, worker: Worker, policies: dict[Role, SelectionPolicy]) -> None:
+        self.recorder.worker_left(worker.role, worker.model_id, worker.num_selected)
+        for policy in policies.values():
+            policy.forget(worker.worker_id)
+
     def _on_checked(self, role: Role, ok: bool) -> None:
         self.recorder.health_checks[role, "success" if ok else "failure"] += 1
 
@@ -303,11 +309,6 @@ def _policies(settings: RouterSettings) -> dict[Role, SelectionPolicy]:
         )
         for role in Role
     }
-
-
-def _forget(policies: dict[Role, SelectionPolicy], worker_id: str) -> None:
-    for policy in policies.values():
-        policy.forget(worker_id)
 
 
 def _no_exchange(connection: ClientConnection, request: ParsedRequest) -> Handler | None:

@@ -1,6 +1,7 @@
 """The second half of scripts/demo: starts the cluster, asks it, judges the answers."""
 
 import http.client
+import io
 import json
 import sys
 import time
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 
 from hfx_sgl.errors import LaunchError
 from hfx_sgl.launch import netns, prepare
-from hfx_sgl.launch.cluster import Cluster
+from hfx_sgl.launch.cluster import Cluster, interrupt_on_termination
 from hfx_sgl.launch.plan import plan_cluster
 from hfx_sgl.launch.spec import ClusterSpec
 
@@ -66,15 +67,19 @@ class Client:
     def post(self, path: str, body: Json) -> Answer:
         return self._answer("POST", path, body)
 
-    def stream(self, path: str, body: Json) -> Iterator[tuple[dict[str, str], str]]:
-        """Yield the headers with the payload of each event as it comes."""
+    def stream(self, path: str, body: Json) -> tuple[dict[str, str], Iterator[str]]:
+        """Return the headers, and the payload of each event as it comes."""
         connection = self._send("POST", path, body)
+        response = connection.getresponse()
+        return _lowered(response), self._events(connection, response)
+
+    def _events(
+        self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse
+    ) -> Iterator[str]:
         try:
-            response = connection.getresponse()
-            headers = _lowered(response)
             while line := response.readline():
                 if line.startswith(b"data:"):
-                    yield headers, line[5:].strip().decode()
+                    yield line[5:].strip().decode()
         finally:
             connection.close()
 
@@ -94,6 +99,9 @@ class Client:
 
 
 def main() -> int:
+    # Progress goes to stderr: the two must interleave also when neither is a terminal.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     prepare.ensure_tiny_model(ROOT, prepare.sglang_venv_python(ROOT))
     if netns.can_isolate():
         netns.isolate()
@@ -108,13 +116,15 @@ def main() -> int:
         log_dir=str(ROOT / ".hfx" / "logs"),
     )
     checks = Checks()
+    interrupt_on_termination()
     try:
         with Cluster(plan_cluster(spec)) as cluster:
-            _show(cluster.urls, checks)
-            dead = [instance.plan.name for instance in cluster.poll()]
-            checks.expect(not dead, "every process lived to the end")
+            _show(cluster, checks)
     except LaunchError as exc:
         print(f"error: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; everything has been stopped", file=sys.stderr)
         return 1
     if checks.num_wrong:
         print(f"\n{checks.num_wrong} checks failed, logs are in {spec.log_dir}")
@@ -128,7 +138,9 @@ Everything was right, and all of it has been stopped. Next:
     return 0
 
 
-def _show(urls: dict[str, str], checks: Checks) -> None:
+def _show(cluster: Cluster, checks: Checks) -> None:
+    urls = cluster.urls
+    print("\nThe model's weights are random: its words mean nothing.")
     router = Client(urls["router"])
     rows = [
         *_show_generate(router, checks),
@@ -136,6 +148,10 @@ def _show(urls: dict[str, str], checks: Checks) -> None:
         _show_stream(router, checks),
     ]
     _show_idle(urls, checks)
+    pair = " -> ".join(urls[name].removeprefix("http://") for name in ("prefill-0", "decode-0"))
+    checks.expect(all(row.workers == pair for row in rows), f"all were served by {pair}")
+    dead = [instance.plan.name for instance in cluster.poll()]
+    checks.expect(not dead, "every process lived to the end")
     print(f"\n{'request':24}{'status':>7}{'tokens':>8}{'total':>11}   prefill -> decode")
     for row in rows:
         print(
@@ -180,9 +196,9 @@ def _show_stream(router: Client, checks: Checks) -> Row:
     print("\nPOST /v1/chat/completions, streamed\n  ", end="")
     started_at_s = time.perf_counter()
     token_at_s: list[float] = []
-    headers: dict[str, str] = {}
     is_done = False
-    for headers, payload in router.stream("/v1/chat/completions", _chat_body(stream=True)):
+    headers, events = router.stream("/v1/chat/completions", _chat_body(stream=True))
+    for payload in events:
         if payload == "[DONE]":
             is_done = True
             continue

@@ -88,6 +88,7 @@ def worker_specs(settings: RouterSettings) -> tuple[WorkerSpec, ...]:
             role=role,
             bootstrap_port=bootstrap_port,
             api_key=settings.api_key,
+            dp_aware=settings.dp_aware,
             disable_health_check=settings.disable_health_check,
         )
 

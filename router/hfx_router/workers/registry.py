@@ -21,7 +21,7 @@ class Registry:
     changes, so the byte path reads them at no cost and may keep one for a whole request.
 
     Args:
-        connect_policies_forget: called with the id of a worker that has left for good.
+        on_left: told of a worker that has left for good.
     """
 
     def __init__(
@@ -29,12 +29,12 @@ class Registry:
         clock: Clock,
         breaker_config: BreakerConfig,
         health_config: HealthConfig,
-        connect_policies_forget: Callable[[str], None],
+        on_left: Callable[[Worker], None],
     ) -> None:
         self._now_s = clock.now_s
         self._breaker_config = breaker_config
         self._health_config = health_config
-        self._forget = connect_policies_forget
+        self._on_left = on_left
         self._by_id: dict[str, Worker] = {}
         self._usable: dict[Role, tuple[Worker, ...]] = dict.fromkeys(Role, ())
         self._listeners: list[Callable[[], None]] = []
@@ -84,7 +84,7 @@ class Registry:
         worker = self._by_id.pop(worker_id, None)
         if worker is not None:
             worker.is_draining = True
-            self._forget(worker_id)
+            self._on_left(worker)
             self._refresh()
 
     def record_success(self, worker: Worker) -> None:

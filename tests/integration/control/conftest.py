@@ -163,7 +163,7 @@ async def new_router() -> AsyncIterator[NewRouter]:
     async def build(*, startup_timeout_s: float = 0.2, **settings: Any) -> Router:
         state = {"is_draining": False}
         defaults: dict[str, Any] = {"api_keys": ApiKeys(None), "is_pd": False}
-        registry = Registry(FakeClock(), BreakerConfig(), HealthConfig(), lambda worker_id: None)
+        registry = Registry(FakeClock(), BreakerConfig(), HealthConfig(), lambda worker: None)
         session = control_session()
         prober = Prober(session, startup_timeout_s=2.0, info_timeout_s=2.0)
         registrar = Registrar(

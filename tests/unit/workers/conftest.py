@@ -57,5 +57,5 @@ def registry(clock: FakeClock, forgotten: list[str]) -> Registry:
         clock,
         BreakerConfig(failure_threshold=3, success_threshold=2, timeout_s=10.0, window_s=60.0),
         HealthConfig(failure_threshold=3, success_threshold=2),
-        forgotten.append,
+        lambda worker: forgotten.append(worker.worker_id),
     )
