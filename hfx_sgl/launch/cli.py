@@ -26,7 +26,6 @@ _VISIBLE_DEVICES = {
 def main(root: Path, argv: Sequence[str] | None = None) -> int:
     """Run the launcher of the checkout `root` and return its exit status."""
     args = _parser().parse_args(argv)
-    interrupt_on_termination()
     try:
         return _launch(root, args)
     except ConfigError as exc:
@@ -47,6 +46,7 @@ def _launch(root: Path, args: argparse.Namespace) -> int:
     if args.dry_run:
         print(render_plan(plan), end="")
         return 0
+    interrupt_on_termination()
     if spec.device is Device.CPU:
         # Before anything is built: an answer in seconds is better than one in minutes.
         is_isolated = args.netns and _check_isolation(spec)

@@ -1,6 +1,7 @@
 """Runs a plan: starts every process, waits until it serves, stops all of them again."""
 
 import http.client
+import select
 import signal
 import socket
 import sys
@@ -118,17 +119,14 @@ class Cluster:
 
     def poll(self, timeout_s: float = 0.0) -> list[Instance]:
         """Return who has ended unasked since the last call, waiting up to `timeout_s`."""
-        ended = []
         spawners: list[Spawner] = [self._direct]
         if self._forks is not None:
             spawners.append(self._forks)
-        for spawner in spawners:
-            for name, status in spawner.poll(timeout_s / len(spawners)):
-                instance = self.instances[name]
-                instance.status = status
-                instance.is_ready = False
-                if not instance.is_stopping:
-                    ended.append(instance)
+        ended = self._collect(spawners)
+        if not ended and timeout_s > 0:
+            descriptors = [number for spawner in spawners for number in spawner.descriptors()]
+            select.select(descriptors, [], [], timeout_s)
+            ended = self._collect(spawners)
         return ended
 
     def stop_all(self) -> None:
@@ -150,6 +148,17 @@ class Cluster:
             f"{instance.plan.name} ended with {describe_status(instance.status)}, "
             f"the end of {instance.plan.log_path}:\n{self.log_tail(instance)}"
         )
+
+    def _collect(self, spawners: Iterable[Spawner]) -> list[Instance]:
+        unasked = []
+        for spawner in spawners:
+            for name, status in spawner.poll():
+                instance = self.instances[name]
+                instance.status = status
+                instance.is_ready = False
+                if not instance.is_stopping:
+                    unasked.append(instance)
+        return unasked
 
     def _start_all(self) -> None:
         deadline_s = self._clock.now_s() + self._ready_timeout_s

@@ -85,10 +85,13 @@ class ForkServer:
         """End the whole group at once; nothing happens when it has ended."""
         self._send(op="kill", name=name)
 
-    def poll(self, timeout_s: float) -> list[Ended]:
-        """Return who has ended since the last call, waiting up to `timeout_s` for somebody to."""
-        if not self._ended:
-            self._receive(timeout_s)
+    def descriptors(self) -> list[int]:
+        """Return what becomes readable when somebody ends."""
+        return [self._control.fileno()]
+
+    def poll(self) -> list[Ended]:
+        """Return who has ended since the last call."""
+        self._receive(timeout_s=0.0)
         ended, self._ended = self._ended, []
         return ended
 

@@ -1,7 +1,6 @@
 """Starts processes and tells when they end. Each server or router is a process group of its own."""
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -50,8 +49,12 @@ class Spawner(Protocol):
         """End the whole group at once; nothing happens when it has ended."""
         ...
 
-    def poll(self, timeout_s: float) -> list[Ended]:
-        """Return who has ended since the last call, waiting up to `timeout_s` for somebody to."""
+    def descriptors(self) -> list[int]:
+        """Return what becomes readable when somebody ends."""
+        ...
+
+    def poll(self) -> list[Ended]:
+        """Return who has ended since the last call."""
         ...
 
     def close(self) -> None:
@@ -91,16 +94,12 @@ class DirectSpawner:
         if name in self._children:
             _kill_group(self._children[name].pid)
 
-    def poll(self, timeout_s: float) -> list[Ended]:
-        """Return who has ended since the last call, waiting up to `timeout_s` for somebody to."""
-        # A process's descriptor becomes readable when it ends.
-        select.select(list(self._pidfds.values()), [], [], timeout_s)
-        return self._reap()
+    def descriptors(self) -> list[int]:
+        """Return what becomes readable when somebody ends."""
+        return list(self._pidfds.values())
 
-    def close(self) -> None:
-        """Nothing is held beside the processes."""
-
-    def _reap(self) -> list[Ended]:
+    def poll(self) -> list[Ended]:
+        """Return who has ended since the last call."""
         ended = []
         for name, child in list(self._children.items()):
             # WNOWAIT leaves the pid taken, so that the group killed here is still the child's.
@@ -111,6 +110,9 @@ class DirectSpawner:
             del self._children[name]
             os.close(self._pidfds.pop(name))
         return ended
+
+    def close(self) -> None:
+        """Nothing is held beside the processes."""
 
 
 def _kill_group(pid: int) -> None:

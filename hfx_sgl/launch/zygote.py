@@ -132,6 +132,7 @@ class Zygote:
                 _kill_group(self._pids[name])
 
     def _become_server(self, message: dict[str, Any]) -> NoReturn:
+        status = 1
         try:
             os.setsid()
             signal.set_wakeup_fd(-1)
@@ -146,12 +147,15 @@ class Zygote:
             os.dup2(log, 2)
             os.environ.update(message["env"])
             _run_server(message["args"])
+        except SystemExit as exc:
+            status = exc.code if isinstance(exc.code, int) else 1
         except BaseException:
             traceback.print_exc()
-            sys.stderr.flush()
         finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
             # Nothing of the zygote's own stack may run in the child.
-            os._exit(1)
+            os._exit(status)
 
     def _reap(self) -> None:
         """Bury every ended process; what a server leaves running in its group is killed."""

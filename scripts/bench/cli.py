@@ -14,7 +14,7 @@ from bench.processes import raise_descriptor_limit
 from bench.report import render
 from bench.results import SCHEMA, BenchRecord, Settings
 from bench.session import Place, Session
-from bench.summary import collect, figures_of, ratios_of, verdicts_of
+from bench.summary import collect, figures_of, problems_of, ratios_of, verdicts_of
 from bench.toolchain import SGLANG_ROUTER_VERSION, BenchError, make_tools
 
 ROOT = Path(__file__).parents[2]
@@ -182,4 +182,4 @@ def main(argv: list[str] | None = None) -> int:
         with arguments.output_file.open("ab") as file:
             file.write(msgspec.json.encode(record) + b"\n")
     print(render(record))
-    return 0
+    return int(any(problem.is_fatal for problem in problems_of(record.measurements)))

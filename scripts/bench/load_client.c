@@ -6,7 +6,7 @@
  * WARMUP_S and then for SECONDS, of which it prints one JSON line: rates, latency, time to the first
  * stamped event, delay from a worker's stamp to the read here, and the CPU seconds that process PID
  * (0: none) used within exactly that time. Errors count from the first byte on, warm-up included.
- * After the measured time every connection is read once more; one that stays silent has stalled.
+ * The first failure is described on stderr. After the measured time every connection is read once more; one that stays silent has stalled.
  */
 #include "wire.h"
 
@@ -214,6 +214,19 @@ static bool is_whole(const struct connection *connection)
     return connection->body.length > 0 && connection->body.data[connection->body.length - 1] == '}';
 }
 
+/* Describe the first answer that was not as it should be. */
+static void describe(const struct connection *connection, const char *what)
+{
+    static bool is_described;
+    if (is_described)
+        return;
+    is_described = true;
+    fprintf(stderr, "%s after %.3f s: %s head, %d of %d events, %s[DONE], %lld body bytes\n%.*s\n", what,
+            (double)(now_ns() - connection->sent_at_ns) / 1e9, connection->has_head ? "whole" : "no",
+            connection->num_events, is_stream ? max_tokens : 0, connection->has_done ? "" : "no ",
+            (long long)connection->body_bytes, (int)connection->head.length, connection->head.data);
+}
+
 static void drain(struct connection *connection)
 {
     if (connection->is_drained)
@@ -234,12 +247,15 @@ static void read_answer(struct connection *connection)
     enum outcome outcome = count <= 0 ? BROKEN : take_bytes(connection, data, (size_t)count, at_ns);
     if (outcome == MORE)
         return;
-    if (outcome == BROKEN)
+    if (outcome == BROKEN) {
         num_errors++;
-    else if (!is_whole(connection))
+        describe(connection, "broken");
+    } else if (!is_whole(connection)) {
         num_incomplete++;
-    else if (at_ns > window_start_ns && !is_over)
+        describe(connection, "incomplete");
+    } else if (at_ns > window_start_ns && !is_over) {
         sample(&latency, at_ns - connection->sent_at_ns);
+    }
     if (is_over) {
         epoll_ctl(epoll_fd, EPOLL_CTL_DEL, connection->fd, NULL);
         return;

@@ -1,24 +1,33 @@
 """A benchmark record as Markdown."""
 
-from collections.abc import Sequence
+from bench.results import BenchRecord, FigureName, SetupName, Spread
+from bench.summary import problems_of
 
-from bench.results import BenchRecord, Figure, FigureName, Ratio, SetupName, Spread
+Columns = dict[FigureName, tuple[str, int]]
 
-COLUMNS: dict[FigureName, tuple[str, int]] = {
+REQUEST_COLUMNS: Columns = {
     FigureName.REQUESTS_PER_S: ("requests/s", 0),
     FigureName.CPU_PER_REQUEST_US: ("CPU us/request", 1),
-    FigureName.LATENCY_P50_US: ("latency p50 us, 1 conn", 0),
+    FigureName.ROUTER_CPU_RATIO: ("share of its core", 2),
+    FigureName.LATENCY_P50_US: ("latency p50 us, 1 connection", 0),
     FigureName.LATENCY_P99_US: ("p99 us", 0),
-    FigureName.TTFT_P50_MS: ("TTFT p50 ms, 16 streams", 2),
+}
+STREAM_COLUMNS: Columns = {
+    FigureName.TTFT_P50_MS: ("TTFT p50 ms", 2),
     FigureName.ADDED_TTFT_MS: ("added TTFT ms", 2),
     FigureName.CPU_PER_CHUNK_US: ("CPU us/chunk", 2),
     FigureName.DELAY_P50_US: ("chunk delay p50 us", 0),
     FigureName.DELAY_P99_US: ("p99 us", 0),
-    FigureName.DELIVERED_CHUNKS_PER_S: ("delivered chunks/s", 0),
+    FigureName.DELIVERED_CHUNKS_PER_S: ("chunks/s of 100,000", 0),
     FigureName.DELIVERED_DELAY_P50_MS: ("their delay p50 ms", 2),
     FigureName.DELIVERED_DELAY_P99_MS: ("p99 ms", 1),
 }
 """Heading and decimals of each figure."""
+
+Cells = dict[tuple[SetupName, FigureName], Spread]
+
+STARVED_RATIO = 0.9
+"""A saturated router with less of its core than this was held back by something else."""
 
 
 def render(record: BenchRecord) -> str:
@@ -36,38 +45,64 @@ def render(record: BenchRecord) -> str:
         f"{settings.token_interval_us / 1000:g} ms each; log level {settings.log_level}.",
         f"Load average {start[0]:.2f} at the start, {end[0]:.2f} at the end; "
         f"{record.stolen_cpu_ratio:.1%} of the CPU time stolen by the host.",
-        figure_table(record.figures),
+        *tables({(item.setup, item.name): item.spread for item in record.figures}, unit=""),
     ]
     if record.ratios:
-        parts += ["Ours over sglang-router's, paired by round:", ratio_table(record.ratios)]
-    lines = [
+        cells = {(item.setup, item.name): item.spread for item in record.ratios}
+        parts += ["Ours over sglang-router's, paired by round:", *tables(cells, unit="x")]
+    notes = [*problem_lines(record), *starved_lines(record)]
+    parts += ["\n".join(lines) for lines in (notes, verdict_lines(record)) if lines]
+    return "\n\n".join(parts)
+
+
+def problem_lines(record: BenchRecord) -> list[str]:
+    """Return a line per phase with requests that failed."""
+    return [
+        f"{'BROKEN' if problem.is_fatal else 'NOTE'}  {problem.text}"
+        for problem in problems_of(record.measurements)
+    ]
+
+
+def starved_lines(record: BenchRecord) -> list[str]:
+    """Return a line per setup whose requests/s say more about other load than about it."""
+    return [
+        f"NOTE  {item.setup} had {item.spread.median:.0%} of its core when saturated: other load "
+        "limited its requests/s, not its CPU per request."
+        for item in record.figures
+        if item.name is FigureName.ROUTER_CPU_RATIO and item.spread.median < STARVED_RATIO
+    ]
+
+
+def verdict_lines(record: BenchRecord) -> list[str]:
+    """Return a line per target."""
+    return [
         f"{'PASS' if item.is_met else 'FAIL'}  {item.setup}: {item.target} "
         f"(measured {_number(item.value, 2)})"
         for item in record.verdicts
     ]
-    return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
 
 
-def figure_table(figures: Sequence[Figure]) -> str:
-    """Return medians with their smallest and largest value, a row per setup."""
-    cells = {(item.setup, item.name): item.spread for item in figures}
-    return _table(cells, {name: digits for name, (_, digits) in COLUMNS.items()}, unit="")
+def tables(cells: Cells, *, unit: str) -> list[str]:
+    """Return up to two tables, requests and streams: medians (smallest-largest), a row per setup.
+
+    Values with a unit are shown with two decimals.
+    """
+    rendered = []
+    for columns in (REQUEST_COLUMNS, STREAM_COLUMNS):
+        names = [name for name in columns if any(key[1] is name for key in cells)]
+        if names:
+            rendered.append(_table(cells, {name: columns[name] for name in names}, unit))
+    return rendered
 
 
-def ratio_table(ratios: Sequence[Ratio]) -> str:
-    """Return ratios, a row per setup."""
-    cells = {(item.setup, item.name): item.spread for item in ratios}
-    return _table(cells, dict.fromkeys(COLUMNS, 2), unit="x")
-
-
-def _table(
-    cells: dict[tuple[SetupName, FigureName], Spread], digits: dict[FigureName, int], *, unit: str
-) -> str:
-    names = [name for name in COLUMNS if any(key[1] is name for key in cells)]
-    setups = [setup for setup in SetupName if any(key[0] is setup for key in cells)]
-    rows = [["", *(COLUMNS[name][0] for name in names)], ["---"] * (len(names) + 1)]
+def _table(cells: Cells, columns: Columns, unit: str) -> str:
+    setups = [s for s in SetupName if any((s, name) in cells for name in columns)]
+    rows = [["", *(heading for heading, _ in columns.values())], ["---"] * (len(columns) + 1)]
     for setup in setups:
-        row = [_cell(cells.get((setup, name)), digits[name], unit) for name in names]
+        row = [
+            _cell(cells.get((setup, name)), 2 if unit else digits, unit)
+            for name, (_, digits) in columns.items()
+        ]
         rows.append([str(setup), *row])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 

@@ -36,6 +36,7 @@ class FigureName(StrEnum):
 
     REQUESTS_PER_S = "requests_per_s"
     CPU_PER_REQUEST_US = "cpu_per_request_us"
+    ROUTER_CPU_RATIO = "router_cpu_ratio"
     LATENCY_P50_US = "latency_p50_us"
     LATENCY_P99_US = "latency_p99_us"
     TTFT_P50_MS = "ttft_p50_ms"
@@ -75,9 +76,9 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """CPU seconds of the router process; 0 when there was none."""
 
     @property
-    def num_broken(self) -> int:
-        """Requests that did not get a whole answer with status 200."""
-        return self.num_errors + self.num_non_200 + self.num_incomplete + self.num_stalled
+    def num_failed(self) -> int:
+        """Requests without an answer, or with a status other than 200."""
+        return self.num_errors + self.num_non_200 + self.num_stalled
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -23,6 +23,9 @@ BASELINES = {
 }
 """Whose figures ours are divided by."""
 
+UNPAIRED = (FigureName.ADDED_TTFT_MS, FigureName.ROUTER_CPU_RATIO)
+"""Figures whose ratio would say nothing: a difference, and a share of the core."""
+
 Series = dict[tuple[SetupName, FigureName], dict[int, float]]
 """Values by round index."""
 
@@ -43,6 +46,7 @@ READINGS: dict[PhaseName, dict[FigureName, Callable[[LoadReport], float | None]]
     PhaseName.SATURATED: {
         FigureName.REQUESTS_PER_S: lambda load: load.num_requests / load.measured_s,
         FigureName.CPU_PER_REQUEST_US: lambda load: _cpu_us(load, load.num_requests),
+        FigureName.ROUTER_CPU_RATIO: lambda load: load.cpu_s / load.measured_s or None,
     },
     PhaseName.SINGLE: {
         FigureName.LATENCY_P50_US: _percentile("p50", "latency_us", 1),
@@ -91,16 +95,43 @@ def figures_of(series: Series) -> list[Figure]:
 
 
 def ratios_of(series: Series) -> list[Ratio]:
-    """Divide our figures by the baseline's of the same round; added TTFT is no candidate."""
+    """Divide our figures by the baseline's of the same round."""
     ratios = []
     for setup, baseline in BASELINES.items():
         for name in FigureName:
             ours, theirs = series.get((setup, name), {}), series.get((baseline, name), {})
             values = [ours[i] / theirs[i] for i in ours.keys() & theirs.keys() if theirs[i]]
-            if values and name is not FigureName.ADDED_TTFT_MS:
+            if values and name not in UNPAIRED:
                 spread = spread_of(values)
                 ratios.append(Ratio(setup=setup, baseline=baseline, name=name, spread=spread))
     return ratios
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A phase whose requests did not all get what they asked for."""
+
+    text: str
+    is_fatal: bool
+    """The run is broken. An incomplete answer of sglang-router is a finding about it instead:
+    saturated in PD mode, version 0.3.2 now and then ends a stream without its `[DONE]`."""
+
+
+def problems_of(measurements: Iterable[Measurement]) -> list[Problem]:
+    """Return what went wrong, in order."""
+    problems = []
+    for item in measurements:
+        load = item.load
+        if not load.num_failed and not load.num_incomplete:
+            continue
+        text = (
+            f"round {item.round_index + 1}, {item.setup}, {item.phase}: "
+            f"{load.num_errors} broken connections, {load.num_non_200} answers other than 200, "
+            f"{load.num_stalled} stalled connections, {load.num_incomplete} incomplete answers"
+        )
+        is_theirs = item.setup in BASELINES.values()
+        problems.append(Problem(text=text, is_fatal=load.num_failed > 0 or not is_theirs))
+    return problems
 
 
 def spread_of(values: Sequence[float]) -> Spread:

@@ -17,7 +17,7 @@ from hfx_router.http1.body_framing import PayloadSink
 from hfx_router.http1.response_head import ResponseHead
 from hfx_router.upstream.connection import LegFailure
 from hfx_router.workers.worker import Worker
-from hfx_sgl.errors import TransferError, UnavailableError
+from hfx_sgl.errors import InvalidRequestError, TransferError, UnavailableError
 from hfx_sgl.policy.retry import PD_RETRYABLE_STATUSES
 from hfx_sgl.types import Role
 
@@ -37,14 +37,21 @@ class PdExchange(Exchange):
     _decode: Leg | None = None
     _merge: LogprobMerge | None = None
     _num_prompts: int | None = None
-    _num_rooms = 1
     _rids: tuple[str, ...] = ()
 
     def _accept(self) -> None:
         super()._accept()
         fields = self._fields
         self._num_prompts = batch_size(fields)
-        self._num_rooms = (self._num_prompts or 1) * num_samples(fields)
+        if num_samples(fields) > 1:
+            # SGLang gives all samples of a prompt, and a warm-up before them, the prompt's one
+            # room (0.5.23, tokenizer_manager._handle_batch_request), and both workers hang.
+            raise InvalidRequestError(
+                "n: SGLang cannot hand over more than one sample of a prompt between prefill and "
+                "decode; send n requests, or a batch that repeats the prompt",
+                param="n",
+                code="n_not_supported",
+            )
         if fields.rid == "":
             self.request.body = remove_members(self.request.body, {"rid"})
 
@@ -83,7 +90,7 @@ class PdExchange(Exchange):
         service = self.service
         members = pairing_members(
             bootstrap_address_members(prefill.bootstrap_host, prefill.bootstrap_port),
-            service.rooms.take(self._num_rooms),
+            service.rooms.take(self._num_prompts or 1),
         )
         rid = self._fields.rid
         if not rid:

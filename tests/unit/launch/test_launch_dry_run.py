@@ -30,7 +30,7 @@ def test_dry_run_prints_the_exact_commands(
 
 
 def words_of(block: str) -> list[str]:
-    return shlex.split(block, comments=True)
+    return shlex.split(block.replace("\\\n", ""), comments=True)
 
 
 def test_a_shell_reads_back_what_was_planned() -> None:

@@ -1,0 +1,142 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from support.launchpad import Launchpad
+
+REPO_ROOT = Path(__file__).resolve().parents[3]
+IS_ROOT = os.geteuid() == 0
+
+
+@contextmanager
+def launcher(pad: Launchpad, behaviour: str, *flags: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the script with the stand-in for SGLang; its model path says how servers behave."""
+    model = pad.folder / behaviour
+    model.mkdir(exist_ok=True)
+    command = [
+        sys.executable, str(REPO_ROOT / "scripts" / "launch_pd_cluster"), "--device", "cpu",
+        "--sglang-python", sys.executable, "--model-path", str(model), "--no-router",
+        "--base-port", "24200", "--log-dir", str(pad.log_dir), *flags,
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, **pad.env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    assert process.stdout is not None
+    shown = ""
+    for line in process.stdout:
+        shown += line
+        if text in line:
+            return shown
+    raise AssertionError(f"{text!r} was not shown, but:\n{shown}")
+
+
+def only_server(process: subprocess.Popen[str]) -> psutil.Process:
+    """Return the one server, which is the only child of the fork server."""
+    (fork_server,) = psutil.Process(process.pid).children()
+    (server,) = fork_server.children()
+    return server
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_everything_with_status_0(launchpad: Launchpad, signum: int) -> None:
+    with launcher(launchpad, "ready") as process:
+        shown = read_until(process, "Ctrl-C")
+        assert "prefill-0    http://127.0.0.1:24200" in shown
+        assert "decode-0     http://127.0.0.1:24210" in shown
+        # The launcher, the zygote, and two servers with a helper each.
+        assert len(launchpad.running()) == 6
+        process.send_signal(signum)
+        assert process.wait(20) == 0
+    assert launchpad.left_over() == []
+
+
+def test_regular_servers_are_shown_with_a_command_to_try(launchpad: Launchpad) -> None:
+    with launcher(launchpad, "ready", "--regular", "1") as process:
+        shown = read_until(process, "Ctrl-C")
+        prefix = f"nsenter --target {process.pid} --net curl" if IS_ROOT else "curl"
+        assert f"  {prefix} -N http://127.0.0.1:24200/v1/chat/completions" in shown
+        if IS_ROOT:
+            theirs = f"/proc/{only_server(process).pid}/ns/net"
+            assert os.readlink("/proc/self/ns/net") != os.readlink(theirs)
+        process.terminate()
+        process.wait(20)
+
+
+def test_the_last_servers_end_is_reported_and_ends_the_launcher(launchpad: Launchpad) -> None:
+    with launcher(launchpad, "ready", "--regular", "1", "--no-netns") as process:
+        read_until(process, "Ctrl-C")
+        only_server(process).kill()
+        assert process.wait(20) == 1
+        assert process.stderr is not None
+        errors = process.stderr.read()
+    assert "regular-0 ended with SIGKILL" in errors
+    assert "error: every server has ended" in errors
+    assert launchpad.left_over() == []
+
+
+def test_a_start_that_fails_ends_with_status_1(launchpad: Launchpad) -> None:
+    with launcher(launchpad, "crash") as process:
+        assert process.wait(20) == 1
+        assert process.stderr is not None
+        assert "| this server cannot start" in process.stderr.read()
+    assert launchpad.left_over() == []
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root gets a network namespace")
+def test_a_hub_id_is_refused_where_no_hub_can_be_reached() -> None:
+    command = [sys.executable, str(REPO_ROOT / "scripts" / "launch_pd_cluster")]
+    done = subprocess.run(
+        [*command, "--device", "cpu", "--model-path", "org/model", "--no-router"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("model_path: org/model is not a folder on this machine")
+
+
+ISOLATED = """\
+import os, socket
+from hfx_sgl.launch import netns
+outside = os.readlink("/proc/self/ns/net")
+netns.isolate()
+inside = os.readlink("/proc/self/ns/net")
+netns.isolate()
+assert os.readlink("/proc/self/ns/net") == inside != outside, "one namespace of our own"
+assert netns.is_isolated()
+for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+    with socket.create_server((host, 24001), family=family) as server:
+        socket.create_connection(server.getsockname()[:2]).close()
+try:
+    socket.create_connection(("192.0.2.1", 9), timeout=5)
+except OSError as exc:
+    print("outside:", exc.strerror)
+"""
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root gets a network namespace")
+def test_an_isolated_process_has_loopback_and_nothing_else() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ISOLATED], cwd=REPO_ROOT, capture_output=True, text=True, timeout=20
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout == "outside: Network is unreachable\n"
