@@ -3,10 +3,8 @@
 import json
 import os
 import select
-import shutil
 import socket
 import subprocess
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,12 +35,10 @@ class ForkServer:
         self._ended: list[Ended] = []
         self._spawned: dict[str, int] = {}
         self._is_ready = False
-        # SGLang leaves its sockets behind in the folder for temporary files.
-        self._tmp_dir = tempfile.mkdtemp(prefix="hfx-")
         with theirs, Path(log_path).open("wb") as log:
             self._process = subprocess.Popen(
                 [python, str(_ZYGOTE), str(theirs.fileno())],
-                env={**os.environ, **env, "TMPDIR": self._tmp_dir},
+                env={**os.environ, **env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -98,13 +94,15 @@ class ForkServer:
     def close(self) -> None:
         """End the zygote and with it whatever it still runs; returns when all of it is gone."""
         self._control.close()
+        if not self._is_ready:
+            # It would look at the socket only after the imports.
+            self._process.terminate()
         try:
             self._process.wait(_CLOSE_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             # Its servers are told by the kernel to die with it.
             self._process.kill()
             self._process.wait()
-        shutil.rmtree(self._tmp_dir, ignore_errors=True)
 
     def _send(self, **message: object) -> None:
         try:

@@ -21,9 +21,11 @@ import json
 import multiprocessing
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from typing import Any, NoReturn
 
@@ -47,11 +49,23 @@ _PRELOADED = (
 def main() -> None:
     """Import, then serve until the socket closes or SIGTERM comes."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    _import_sglang()
-    # Frozen objects are left alone by the collector, so that their pages stay shared.
-    gc.collect()
-    gc.freeze()
-    Zygote(control).serve()
+    signal.signal(signal.SIGTERM, _on_term)
+    # SGLang leaves its sockets behind in the folder for temporary files.
+    folder = tempfile.mkdtemp(prefix="hfx-")
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    try:
+        _import_sglang()
+        # Frozen objects are left alone by the collector, so that their pages stay shared.
+        gc.collect()
+        gc.freeze()
+        Zygote(control).serve()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _on_term(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit()
 
 
 def _import_sglang() -> None:
@@ -83,7 +97,6 @@ class Zygote:
         # Processes that a dead server leaves behind become our children and are reaped here.
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, self._on_term)
         # The terminal's Ctrl-C goes to the launcher, which ends us in order.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.set_wakeup_fd(self._wakeup_w)
@@ -96,10 +109,6 @@ class Zygote:
             pass
         finally:
             self._end_all()
-
-    def _on_term(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        sys.exit()
 
     def _step(self) -> bool:
         """Handle what has happened; False when the launcher has closed the socket."""

@@ -182,4 +182,5 @@ def main(argv: list[str] | None = None) -> int:
         with arguments.output_file.open("ab") as file:
             file.write(msgspec.json.encode(record) + b"\n")
     print(render(record))
-    return int(any(problem.is_fatal for problem in problems_of(record.measurements)))
+    problems = problems_of(record.measurements, record.worker_counts)
+    return int(any(problem.is_fatal for problem in problems))

@@ -7,6 +7,7 @@
  *                       [DONE]. Each event is a write of its own and carries "ts", the
  *                       CLOCK_MONOTONIC nanoseconds at which it was written. A prefill worker sends
  *                       one event at once, as SGLang's prefill leg ends with the first token.
+ * POST /abort_request:  200; its stream ends when the router closes the connection.
  * GET:                  /health, /v1/models, /v1/loads, /model_info; /server_info for the rest.
  * On SIGTERM it prints one JSON line with what it counted and exits 0.
  */
@@ -47,7 +48,7 @@ static int epoll_fd;
 static int64_t interval_ns;
 static const char *role;
 static bool is_prefill;
-static int64_t num_posts, num_streams, num_probes, num_accepted, num_bootstrapped;
+static int64_t num_posts, num_streams, num_bootstrapped, num_aborts, num_probes, num_accepted;
 static volatile sig_atomic_t is_stopping;
 
 static const char MODELS[] =
@@ -185,14 +186,18 @@ static bool start_stream(int fd, const char *body)
     return is_prefill ? put_event(fd) : true;
 }
 
+static bool put_empty(int fd)
+{
+    static const char OK[] = "HTTP/1.1 200 OK\r\nserver: uvicorn\r\ncontent-length: 0\r\n\r\n";
+    return put(fd, OK, sizeof OK - 1);
+}
+
 static bool answer_get(int fd, const char *path)
 {
     char json[1024];
     num_probes++;
-    if (strncmp(path, "/health", 7) == 0) {
-        static const char OK[] = "HTTP/1.1 200 OK\r\nserver: uvicorn\r\ncontent-length: 0\r\n\r\n";
-        return put(fd, OK, sizeof OK - 1);
-    }
+    if (strncmp(path, "/health", 7) == 0)
+        return put_empty(fd);
     if (strncmp(path, "/v1/models", 10) == 0)
         return put_json(fd, MODELS);
     if (strncmp(path, "/v1/loads", 9) == 0) {
@@ -217,8 +222,12 @@ static bool answer_get(int fd, const char *path)
 }
 
 /* `body` is terminated by a NUL. */
-static bool answer_post(int fd, const char *body)
+static bool answer_post(int fd, const char *path, const char *body)
 {
+    if (strncmp(path, "/abort_request", 14) == 0) {
+        num_aborts++;
+        return put_empty(fd);
+    }
     num_posts++;
     if (strstr(body, "\"bootstrap_room\":") != NULL)
         num_bootstrapped++;
@@ -264,8 +273,9 @@ static int take_request(int fd)
         buffer_append(&connection->body, in->data + head_bytes, body_bytes);
     }
     buffer_append(&connection->body, "", 1);
-    bool is_alive = strncmp(in->data, "GET ", 4) == 0 ? answer_get(fd, in->data + 4)
-                                                      : answer_post(fd, connection->body.data);
+    bool is_alive = strncmp(in->data, "GET ", 4) == 0
+                        ? answer_get(fd, in->data + 4)
+                        : answer_post(fd, in->data + 5, connection->body.data);
     buffer_consume(in, total_bytes);
     return is_alive ? 1 : -1;
 }
@@ -381,9 +391,9 @@ int main(int argc, char **argv)
         }
         put_due_events();
     }
-    printf("{\"num_posts\":%lld,\"num_streams\":%lld,\"num_bootstrapped\":%lld,\"num_probes\":%lld,"
-           "\"num_connections\":%lld}\n",
+    printf("{\"num_posts\":%lld,\"num_streams\":%lld,\"num_bootstrapped\":%lld,\"num_aborts\":%lld,"
+           "\"num_probes\":%lld,\"num_connections\":%lld}\n",
            (long long)num_posts, (long long)num_streams, (long long)num_bootstrapped,
-           (long long)num_probes, (long long)num_accepted);
+           (long long)num_aborts, (long long)num_probes, (long long)num_accepted);
     return 0;
 }

@@ -59,7 +59,7 @@ def problem_lines(record: BenchRecord) -> list[str]:
     """Return a line per phase with requests that failed."""
     return [
         f"{'BROKEN' if problem.is_fatal else 'NOTE'}  {problem.text}"
-        for problem in problems_of(record.measurements)
+        for problem in problems_of(record.measurements, record.worker_counts)
     ]
 
 

@@ -94,8 +94,11 @@ class WorkerCounts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What a mock worker counted in the whole run."""
 
     num_posts: int
+    """Inference requests."""
     num_streams: int
     num_bootstrapped: int
+    """Those of them that carry a bootstrap room."""
+    num_aborts: int
     num_probes: int
     num_connections: int
 

@@ -1,6 +1,6 @@
 """From measurements to figures, ratios and verdicts. Arithmetic only."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -14,6 +14,7 @@ from bench.results import (
     SetupName,
     Spread,
     Verdict,
+    WorkerCounts,
 )
 
 BASELINES = {
@@ -25,6 +26,9 @@ BASELINES = {
 
 UNPAIRED = (FigureName.ADDED_TTFT_MS, FigureName.ROUTER_CPU_RATIO)
 """Figures whose ratio would say nothing: a difference, and a share of the core."""
+
+LEG_BALANCE_RATIO = 0.95
+"""Requests that the end of a phase cuts off may have reached one leg only."""
 
 Series = dict[tuple[SetupName, FigureName], dict[int, float]]
 """Values by round index."""
@@ -117,8 +121,10 @@ class Problem:
     saturated in PD mode, version 0.3.2 now and then ends a stream without its `[DONE]`."""
 
 
-def problems_of(measurements: Iterable[Measurement]) -> list[Problem]:
-    """Return what went wrong, in order."""
+def problems_of(
+    measurements: Iterable[Measurement], worker_counts: Mapping[str, WorkerCounts]
+) -> list[Problem]:
+    """Return what went wrong: in the phases, in order, then between the legs of PD requests."""
     problems = []
     for item in measurements:
         load = item.load
@@ -131,6 +137,23 @@ def problems_of(measurements: Iterable[Measurement]) -> list[Problem]:
         )
         is_theirs = item.setup in BASELINES.values()
         problems.append(Problem(text=text, is_fatal=load.num_failed > 0 or not is_theirs))
+    return problems + [Problem(text=text, is_fatal=True) for text in leg_problems(worker_counts)]
+
+
+def leg_problems(worker_counts: Mapping[str, WorkerCounts]) -> list[str]:
+    """Say where PD requests did not reach both legs, or without a bootstrap room."""
+    if "prefill" not in worker_counts:
+        return []
+    prefill, decode = worker_counts["prefill"], worker_counts["decode"]
+    problems = [
+        f"{role} leg: {worker.num_posts - worker.num_bootstrapped} requests without a room"
+        for role, worker in (("prefill", prefill), ("decode", decode))
+        # A started worker is checked by two requests that come past the routers.
+        if worker.num_posts - worker.num_bootstrapped > 2
+    ]
+    few, many = sorted((prefill.num_posts, decode.num_posts))
+    if few < LEG_BALANCE_RATIO * many:
+        problems.append(f"{prefill.num_posts} prefill legs, but {decode.num_posts} decode legs")
     return problems
 
 

@@ -4,106 +4,17 @@ Everything runs in a network namespace that has only loopback, because Mooncake'
 listens on all interfaces.
 """
 
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
-
-from hfx_sgl.launch import netns, prepare
-from hfx_sgl.launch.cluster import Cluster
-from hfx_sgl.launch.plan import InstancePlan, plan_cluster, plan_router, plan_server
-from hfx_sgl.launch.spec import ClusterSpec
-from hfx_sgl.types import Role
-
-ROOT = Path(__file__).resolve().parents[2]
-FIRST_FREE_SLOT = 5
-"""Two prefill servers, two decode servers and one unified server take the slots before it."""
-PD_ROUTER_PORT = 21_700
-UNIFIED_ROUTER_PORT = 21_710
-
-
-@dataclass(slots=True)
-class Fleet:
-    """The running servers, the routers in front of them, and a way to add more of either."""
-
-    cluster: Cluster
-    spec: ClusterSpec
-    next_slot: int = FIRST_FREE_SLOT
-    next_router_port: int = 21_720
-
-    def url(self, name: str) -> str:
-        """Return the URL of a running process."""
-        return self.cluster.urls[name]
-
-    def add_server(self, role: Role) -> InstancePlan:
-        """Start one more server, for a test that is going to kill it."""
-        slot = self.next_slot
-        self.next_slot += 1
-        plan = plan_server(self.spec, role, ordinal=slot, slot=slot)
-        self.cluster.add(plan)
-        return plan
-
-    def add_router(self, servers: list[InstancePlan], *args: str) -> str:
-        """Start a router in front of some servers and return its URL."""
-        port = self.next_router_port
-        self.next_router_port += 2
-        plan = plan_router(
-            servers,
-            python=sys.executable,
-            port=port,
-            prometheus_port=port + 1,
-            extra_args=args,
-            log_path=f"{self.spec.log_dir}/router-{port}.log",
-            name=f"router-{port}",
-        )
-        self.cluster.add(plan)
-        return plan.url
+from support.fleet import Fleet, running_fleet
 
 
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """2 prefill, 2 decode and 1 unified server, a router in front of the pairs and one of the last."""
-    if netns.can_isolate():
-        netns.isolate()
-    python = prepare.sglang_venv_python(ROOT)
-    prepare.ensure_tiny_model(ROOT, python)
-    spec = ClusterSpec(
-        model_path=prepare.tiny_model_path(ROOT),
-        served_model_name=prepare.TINY_MODEL_NAME,
-        num_prefill=2,
-        num_decode=2,
-        num_regular=1,
-        sglang_python=python,
-        router_python=None,
-        log_dir=str(tmp_path_factory.mktemp("e2e-logs")),
-    )
-    plan = plan_cluster(spec)
-    pairs = [server for server in plan.servers if server.role is not Role.REGULAR]
-    unified = [server for server in plan.servers if server.role is Role.REGULAR]
-    with Cluster(plan) as cluster:
-        cluster.add(
-            _router(pairs, PD_ROUTER_PORT, "router-pd", spec),
-            _router(unified, UNIFIED_ROUTER_PORT, "router-unified", spec),
-        )
-        yield Fleet(cluster, replace(spec))
-        ended = [instance.plan.name for instance in cluster.poll()]
-        assert not ended, f"ended unasked: {ended}"
-
-
-def _router(
-    servers: list[InstancePlan], port: int, name: str, spec: ClusterSpec
-) -> InstancePlan:
-    return plan_router(
-        servers,
-        python=sys.executable,
-        port=port,
-        prometheus_port=port + 1,
-        extra_args=("--policy", "round_robin", "--response-worker-headers"),
-        log_path=f"{spec.log_dir}/{name}.log",
-        name=name,
-    )
+    """The servers and their routers."""
+    with running_fleet(tmp_path_factory.mktemp("e2e-logs")) as fleet:
+        yield fleet
 
 
 @pytest.fixture

@@ -13,12 +13,14 @@ from hfx_sgl.launch.plan import InstancePlan
 from hfx_sgl.types import Role
 
 SERVER = """\
-import http.server, os, signal, sys, time
+import http.server, os, signal, sys, tempfile, time
 
 def serve(host, port, behaviour):
     if behaviour == "crash":
         print("this server cannot start", flush=True)
         sys.exit(3)
+    if behaviour == "litter":
+        tempfile.mkstemp(prefix="litter")
     if behaviour == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     else:

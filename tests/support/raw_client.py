@@ -175,6 +175,13 @@ class RawClient:
             response.is_complete = True
         return response
 
+    async def read_interim(self) -> bytes:
+        """Read one head, which may be that of an interim answer, and return its bytes."""
+        while (head := take_head(self._buffer)) is None:
+            if not await self._fill():
+                raise ClosedError(f"closed after {bytes(self._buffer)!r}")
+        return head.raw
+
     async def next_chunk(self, response: RawResponse) -> bytes | None:
         """Read one chunk, or for other framings whatever comes; None at the end or on close."""
         if response.is_complete:

@@ -116,7 +116,7 @@ def batch_size(fields: RoutingFields) -> int | None:
     for name, raw in (("text", fields.text), ("prompt", fields.prompt)):
         if raw is not UNSET and bytes(raw).lstrip()[:1] == b"[":
             return _batch_of(name, raw)
-    if fields.text is UNSET and fields.input_ids is not UNSET:
+    if fields.input_ids is not UNSET and (fields.text is UNSET or bytes(fields.text) == b"null"):
         return _batch_of("input_ids", fields.input_ids)
     return None
 

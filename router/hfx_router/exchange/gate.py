@@ -1,6 +1,7 @@
 """Lets requests in as admission decides, and keeps those waiting that may wait."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from hfx_router.metrics.recorder import Recorder
@@ -30,6 +31,9 @@ class AdmissionGate:
         self._recorder = recorder
         self._now_s = now_s
         self._waiting: dict[int, tuple[Applicant, float]] = {}
+        self._let_in: deque[int] = deque()
+        """Tickets that admission let in and whose applicants have not been told."""
+        self._is_letting_in = False
         self._next_ticket = 0
 
     @property
@@ -70,25 +74,37 @@ class AdmissionGate:
             self._recorder.admissions[AdmissionOutcome.CANCELLED.value] += 1
             self._recorder.num_queued = len(self._waiting)
             return
-        admitted = self._admission.release(self._now_s())
+        now_s = self._now_s()
+        admitted = self._admission.release(now_s)
         if admitted is not None:
-            self._admit(admitted, self._now_s())
+            self._admit((admitted,), now_s)
 
-    def _admit(self, ticket: int, now_s: float) -> None:
-        """Let a waiting request in; one that left meanwhile has given its slot back itself."""
-        waiting = self._waiting.pop(ticket, None)
-        self._recorder.num_queued = len(self._waiting)
-        if waiting is not None:
-            applicant, queued_at_s = waiting
-            self._recorder.admissions[AdmissionOutcome.ALLOWED.value] += 1
-            self._recorder.admission_s.observe(now_s - queued_at_s)
-            applicant.admitted()
+    def _admit(self, tickets: Iterable[int], now_s: float) -> None:
+        """Let waiting requests in; one that left meanwhile has given its slot back itself.
+
+        A request that ends at once lets the next one in from within its `admitted`; those queue up
+        here, since a call inside a call for each would outgrow the stack.
+        """
+        self._let_in.extend(tickets)
+        if self._is_letting_in:
+            return
+        self._is_letting_in = True
+        try:
+            while self._let_in:
+                waiting = self._waiting.pop(self._let_in.popleft(), None)
+                self._recorder.num_queued = len(self._waiting)
+                if waiting is not None:
+                    applicant, queued_at_s = waiting
+                    self._recorder.admissions[AdmissionOutcome.ALLOWED.value] += 1
+                    self._recorder.admission_s.observe(now_s - queued_at_s)
+                    applicant.admitted()
+        finally:
+            self._is_letting_in = False
 
     def sweep(self) -> None:
         """Let in whom a refilled rate lets in, and send away who waited too long."""
         now_s = self._now_s()
-        for ticket in self._admission.poll(now_s):
-            self._admit(ticket, now_s)
+        self._admit(self._admission.poll(now_s), now_s)
         for ticket in self._admission.expire(now_s):
             waiting = self._waiting.pop(ticket, None)
             if waiting is None:

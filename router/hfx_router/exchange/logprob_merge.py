@@ -42,13 +42,15 @@ class LogprobMerge:
     def prefill_done(self) -> None:
         """The prefill's answer is complete."""
         if self._is_streaming:
-            answers = [_loads(event) for event in bytes(self._prefill).split(b"\n\n")]
+            answers = [_event_json(event) for event in bytes(self._prefill).split(b"\n\n")]
         else:
-            answers = _as_list(_loads(bytes(self._prefill)))
+            answers = _answers(_loads(self._prefill))
         self._prompt_logprobs = {}
         for position, answer in enumerate(answers):
-            index = answer.get("index", 0) if self._is_streaming else position
-            self._prompt_logprobs.setdefault(index, _meta(answer).get(_FIELD) or [])
+            index = _index(answer) if self._is_streaming else position
+            logprobs = _meta(answer).get(_FIELD)
+            if isinstance(logprobs, list):
+                self._prompt_logprobs.setdefault(index, logprobs)
         self._advance()
 
     def feed_decode(self, payload: bytes) -> None:
@@ -77,44 +79,50 @@ class LogprobMerge:
             self._emit(self._merge_whole(bytes(self._decode)))
 
     def _merge_event(self, event: bytes) -> bytes:
-        answer = _loads(event)
-        if not self._merge_into(answer, answer.get("index", 0)):
+        answer = _event_json(event)
+        if not self._merge_into(answer, _index(answer)):
             return event
         return b"data: " + orjson.dumps(answer)
 
     def _merge_whole(self, body: bytes) -> bytes:
-        try:
-            whole = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            return body
-        answers = _as_list(whole)
-        merged = [self._merge_into(answer, index) for index, answer in enumerate(answers)]
+        whole = _loads(body)
+        merged = [self._merge_into(answer, at) for at, answer in enumerate(_answers(whole))]
         return orjson.dumps(whole) if any(merged) else body
 
     def _merge_into(self, answer: dict[str, Any], index: int) -> bool:
         meta = _meta(answer)
-        if _FIELD not in meta:
+        logprobs = (meta[_FIELD] or []) if _FIELD in meta else None
+        if not isinstance(logprobs, list):
             return False
         assert self._prompt_logprobs is not None
-        meta[_FIELD] = self._prompt_logprobs.get(index, []) + (meta[_FIELD] or [])
+        meta[_FIELD] = self._prompt_logprobs.get(index, []) + logprobs
         return True
 
 
-def _loads(event: bytes) -> Any:
-    """Return the JSON of an event or body; an empty object where there is none."""
-    text = event.strip()
-    if text.startswith(_DATA):
-        text = text[len(_DATA) :]
+def _loads(text: bytes | bytearray) -> Any:
+    """Return the value of a JSON text; None where it is none."""
     try:
-        answer = orjson.loads(text)
+        return orjson.loads(text)
     except orjson.JSONDecodeError:
-        return {}
-    return answer if isinstance(answer, dict | list) else {}
+        return None
 
 
-def _as_list(answer: Any) -> list[dict[str, Any]]:
-    answers = answer if isinstance(answer, list) else [answer]
-    return [item for item in answers if isinstance(item, dict)]
+def _event_json(event: bytes) -> dict[str, Any]:
+    """Return the JSON object of an event; an empty one where there is none."""
+    answer = _loads(event.strip().removeprefix(_DATA))
+    return answer if isinstance(answer, dict) else {}
+
+
+def _answers(whole: Any) -> list[dict[str, Any]]:
+    """Return the answers of a body: of a batch a list of them, else one."""
+    answers = whole if isinstance(whole, list) else [whole]
+    return [item if isinstance(item, dict) else {} for item in answers]
+
+
+def _index(answer: dict[str, Any]) -> int:
+    """Return which prompt of its batch an event answers."""
+    index = answer.get("index", 0)
+    return index if isinstance(index, int) else 0
 
 
 def _meta(answer: dict[str, Any]) -> dict[str, Any]:

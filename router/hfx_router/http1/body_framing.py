@@ -138,6 +138,8 @@ class ChunkedBody:
         if self._line:
             line = self._line + line
             self._line = b""
+        if len(line) > _MAX_LINE_BYTES:
+            raise ResponseFormatError("chunk line too long")
         if line[-1:] != b"\r":
             raise ResponseFormatError("chunk line without CRLF")
         if self._after_payload:
@@ -168,10 +170,10 @@ class ChunkedBody:
 
 def framing_of(head: ResponseHead, on_payload: PayloadSink | None) -> BodyFraming:
     """Choose the framing that the head announces (RFC 9112, 6.3; answers to POST only)."""
-    if head.is_chunked:
-        return ChunkedBody(on_payload)
     if head.status in (204, 304):
         return LengthBody(0, on_payload)
+    if head.is_chunked:
+        return ChunkedBody(on_payload)
     if head.content_length is not None:
         return LengthBody(head.content_length, on_payload)
     return UntilCloseBody(on_payload)

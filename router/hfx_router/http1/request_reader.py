@@ -67,7 +67,6 @@ class RequestReader:
         self._body_bytes = 0
         self._wire_body_bytes = 0
         self._is_chunked = False
-        self._is_upgraded = False
         self.ready: deque[ParsedRequest] = deque()
         self.wants_continue = False
 
@@ -87,15 +86,11 @@ class RequestReader:
         Raises:
             RequestError: the bytes break a rule or a limit; the reader is of no use afterwards.
         """
-        if self._is_upgraded:
-            return
         if self._is_chunked and self._request is not None:
             self._wire_body_bytes += len(data)
-        self._fed_bytes = self._unparsed_head_bytes + len(data)
+        self._fed_bytes += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._is_upgraded = True  # served as plain HTTP/1.1, then the connection closes
+            self._parse(data)
         except httptools.HttpParserCallbackError as exc:
             if isinstance(exc.__context__, RequestError):
                 raise exc.__context__ from None
@@ -104,12 +99,42 @@ class RequestReader:
             raise MalformedHttpError(f"not valid HTTP/1.1: {exc}") from exc
         if self._in_head:
             self._check_unfinished_head(len(data))
-        elif self._is_chunked and self._request is not None:
+            return
+        self._fed_bytes = 0
+        if self._is_chunked and self._request is not None:
             self._check_chunk_overhead()
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        while True:
+            try:
+                self._parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as exc:
+                data = memoryview(data)[exc.args[0] :]
+                self._parser.feed_data(self._without_upgrade())
+
+    def _without_upgrade(self) -> bytes:
+        """Take the last request back; return its head with the offer to upgrade declined.
+
+        A server may ignore the offer (RFC 9110, 7.8), and Java's client makes it in every first
+        request; but llhttp takes what follows the head for the other protocol, not for a body.
+        """
+        request = self.ready.pop()
+        if request.method == b"CONNECT":
+            raise MalformedHttpError("CONNECT is not served here")
+        version = b"1.0" if request.is_http_10 else b"1.1"
+        lines = [b"%b %b HTTP/%b" % (request.method, self._target, version)]
+        lines += [
+            b"%b: %b" % (name, value)
+            for name, value in request.headers
+            if name != b"upgrade" and (name != b"connection" or b"close" in value.lower())
+        ]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def _check_unfinished_head(self, num_new_bytes: int) -> None:
         if self._head_is_new:  # it began somewhere inside these bytes
             self._head_is_new = False
+            self._fed_bytes = num_new_bytes
             return
         self._unparsed_head_bytes += num_new_bytes
         if self._unparsed_head_bytes > self._limits.max_header_bytes:
@@ -168,19 +193,22 @@ class RequestReader:
         self._body_bytes = 0
         self._wire_body_bytes = 0
         self._is_chunked = False
-        self._check_framing_headers(request.fields)
+        self._check_framing_headers(request)
 
-    def _check_framing_headers(self, fields: dict[bytes, bytes]) -> None:
+    def _check_framing_headers(self, request: ParsedRequest) -> None:
+        fields = request.fields
         length = fields.get(b"content-length")
         if length is not None:
             if int(length) > self._limits.max_body_bytes:
                 raise self._payload_too_large()
-        elif (coding := fields.get(b"transfer-encoding")) is not None:
-            if coding.strip().lower() != b"chunked":
+        elif b"transfer-encoding" in fields:
+            codings = [value for name, value in self._headers if name == b"transfer-encoding"]
+            if b",".join(codings).strip().lower() != b"chunked":
                 raise MalformedHttpError("the only transfer-encoding served is chunked")
             self._is_chunked = True
         if fields.get(b"expect", b"").lower() == b"100-continue":
-            self.wants_continue = True
+            # HTTP/1.0 knows no interim answers (RFC 9110, 10.1.1).
+            self.wants_continue = not request.is_http_10
 
     def _payload_too_large(self) -> PayloadTooLargeError:
         limit = self._limits.max_body_bytes

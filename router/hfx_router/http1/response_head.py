@@ -39,7 +39,8 @@ def parse_response_head(head: bytes) -> ResponseHead:
     status_line = lines[0]
     version = status_line[:9]
     code = status_line[9:12]
-    if version not in (b"HTTP/1.1 ", b"HTTP/1.0 ") or len(code) != 3 or not code.isdigit():
+    is_code = len(code) == 3 and code.isdigit() and status_line[12:13] in (b"", b" ")
+    if version not in (b"HTTP/1.1 ", b"HTTP/1.0 ") or not is_code:
         raise ResponseFormatError(f"not a status line: {status_line[:40]!r}")
     fields: list[tuple[bytes, bytes]] = []
     content_length: int | None = None
@@ -71,7 +72,8 @@ def parse_response_head(head: bytes) -> ResponseHead:
 
 
 def _content_length(value: bytes, previous: int | None) -> int:
-    if not value.isdigit() or previous not in (None, int(value)):
+    # More digits than Python turns into a number are more bytes than there are.
+    if not value.isdigit() or len(value) > 20 or previous not in (None, int(value)):
         raise ResponseFormatError(f"contradictory content-length: {value[:40]!r}")
     return int(value)
 

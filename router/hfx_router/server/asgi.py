@@ -87,6 +87,8 @@ class AsgiExchange:
             await self._app(self._scope(), self._receive, self._send)
         except Exception:  # the app is a boundary: its failure is one client's 500
             log.exception("control_plane_failed", path=self._request.path.decode("latin-1"))
+        if not self._was_written:
+            self._status = HTTPStatus.INTERNAL_SERVER_ERROR.value
         self._on_answered(self._request, self._status)
         client, self._client = self._client, None
         if client is None:
@@ -96,8 +98,9 @@ class AsgiExchange:
         elif self._was_written:
             client.break_off()
         else:
+            self._request.keep_alive = False  # a HEAD request has no place for the body
             client.write(render_error(RequestError("internal error"), self._own_lines()))
-            client.finished(keep_alive=self._request.keep_alive)
+            client.finished(keep_alive=False)
 
     def _scope(self) -> Message:
         request = self._request
@@ -132,13 +135,14 @@ class AsgiExchange:
         if self._head is None or self._is_complete:
             raise RuntimeError("the app sent a body out of turn")
         body: bytes = message.get("body", b"")
+        self._is_complete = not message.get("more_body", False)
         if self._request.method == b"HEAD":
             body = b""
-        if self._is_chunked and body:
-            body = b"%x\r\n%b\r\n" % (len(body), body)
-        self._is_complete = not message.get("more_body", False)
-        if self._is_complete and self._is_chunked:
-            body += b"0\r\n\r\n"
+        elif self._is_chunked:
+            if body:
+                body = b"%x\r\n%b\r\n" % (len(body), body)
+            if self._is_complete:
+                body += b"0\r\n\r\n"
         if not self._was_written:
             self._was_written = True
             body = self._head + body

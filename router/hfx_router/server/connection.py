@@ -44,7 +44,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_error", "_front", "_handler", "_head_began_at_s", "_is_paused", "_is_reading_paused",
-        "_paused_at_s", "_reader", "_transport", "last_bytes_at_s",
+        "_paused_at_s", "_quiet_since_s", "_reader", "_transport",
     )  # fmt: skip
 
     def __init__(self, front: "Front") -> None:
@@ -57,16 +57,20 @@ class ClientConnection(asyncio.Protocol):
         self._is_reading_paused = False
         self._paused_at_s = 0.0
         self._head_began_at_s: float | None = None
-        self.last_bytes_at_s = front.now_s()
+        self._quiet_since_s = front.now_s()
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is being served or read."""
-        return self._handler is None and not self._is_reading
+        """Whether no request is being served, waits or is being read."""
+        return self._handler is None and not self._reader.ready and not self._is_reading
 
     @property
     def _is_reading(self) -> bool:
         return self._reader.is_mid_head or self._reader.is_mid_body
+
+    @property
+    def _is_closing(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
 
     # --- asyncio.Protocol ---
 
@@ -80,18 +84,19 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         reader = self._reader
-        self.last_bytes_at_s = self._front.now_s()
+        self._quiet_since_s = self._front.now_s()
         if self._error is not None:
             return
+        num_ready = len(reader.ready)
         try:
             reader.feed(data)
         except RequestError as error:
             self._error = error
         if not reader.is_mid_head:
             self._head_began_at_s = None
-        elif self._head_began_at_s is None:
-            self._head_began_at_s = self.last_bytes_at_s
-        if self._handler is None:
+        elif self._head_began_at_s is None or len(reader.ready) > num_ready:
+            self._head_began_at_s = self._quiet_since_s
+        if self._handler is None and not self._is_paused:
             self._serve_next()
         elif self._error is not None or len(reader.ready) > _MAX_PIPELINED:
             self._pause_reading()
@@ -120,6 +125,8 @@ class ClientConnection(asyncio.Protocol):
         self._is_paused = False
         if self._handler is not None:
             self._handler.resume()
+        else:
+            self._serve_if_free()
 
     # --- requests ---
 
@@ -155,7 +162,9 @@ class ClientConnection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        if self._transport is not None and self._is_reading_paused and self._error is None:
+        if not self._is_reading_paused or self._transport is None:
+            return
+        if self._error is None and len(self._reader.ready) <= _MAX_PIPELINED:
             self._is_reading_paused = False
             self._transport.resume_reading()
 
@@ -169,7 +178,8 @@ class ClientConnection(asyncio.Protocol):
     def finished(self, *, keep_alive: bool) -> None:
         """The answer is complete; go on to the next request or close."""
         self._handler = None
-        if not keep_alive or self._transport is None or self._transport.is_closing():
+        self._quiet_since_s = self._front.now_s()
+        if not keep_alive or self._is_closing:
             self._close()
             return
         if self._front.is_draining and not self._reader.ready:
@@ -180,7 +190,8 @@ class ClientConnection(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._serve_if_free)
 
     def _serve_if_free(self) -> None:
-        if self._handler is None and self._transport is not None:
+        """Go on unless something else did; a client that does not read gets no further answer."""
+        if self._handler is None and not self._is_paused and not self._is_closing:
             self._serve_next()
 
     def break_off(self) -> None:
@@ -197,12 +208,14 @@ class ClientConnection(asyncio.Protocol):
     def sweep(self, now_s: float) -> None:
         """Close or refuse if the client has been too slow in any way."""
         timeouts = self._front.timeouts
-        if self._handler is not None:
-            if self._is_paused and now_s - self._paused_at_s > timeouts.write_s:
+        quiet_s = now_s - self._quiet_since_s
+        if self._is_paused or self._is_closing:  # bytes wait for the client
+            waits_s = now_s - self._paused_at_s if self._is_paused else quiet_s
+            if waits_s > timeouts.write_s:
                 self.drop()
+        elif self._handler is not None:
             return
-        quiet_s = now_s - self.last_bytes_at_s
-        if self._head_began_at_s is not None:
+        elif self._head_began_at_s is not None:
             if now_s - self._head_began_at_s > timeouts.header_s:
                 self._refuse(
                     RequestReadTimeoutError(

@@ -138,7 +138,7 @@ class UpstreamConnection(asyncio.Protocol):
         while True:
             end = data.find(b"\r\n\r\n")
             if end < 0 or end > MAX_HEAD_BYTES:
-                if len(data) > MAX_HEAD_BYTES:
+                if len(data) >= MAX_HEAD_BYTES + 4:  # its end would be among these
                     raise ResponseFormatError("head too large")
                 self._head_buffer = data
                 return None

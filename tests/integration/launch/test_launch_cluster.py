@@ -164,6 +164,28 @@ def test_a_fork_server_that_cannot_import_shows_why(launchpad: Launchpad) -> Non
     assert "No module named 'no_such_module'" in launchpad.stream.getvalue()
 
 
+def test_a_start_given_up_during_the_imports_does_not_wait_for_them(launchpad: Launchpad) -> None:
+    registry = launchpad.folder / "sglang/srt/models/registry.py"
+    registry.write_text("import time; time.sleep(40)\n")
+    with (
+        pytest.raises(LaunchError, match="importing SGLang took longer"),
+        cluster_of(launchpad, Device.CPU, launchpad.server(), timeout_s=1.0),
+    ):
+        pytest.fail("the block must not be entered")
+    assert launchpad.left_over() == []
+
+
+def test_what_servers_leave_among_the_temporary_files_is_removed(
+    launchpad: Launchpad, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    server = launchpad.server("litter")
+    with cluster_of(launchpad, Device.CPU, server):
+        assert len(list(tmp_path.glob("hfx-*/litter*"))) == 1
+    assert not list(tmp_path.glob("hfx-*"))
+    assert not list(tmp_path.glob("litter*"))
+
+
 def test_a_forked_server_is_set_up_like_a_started_one(launchpad: Launchpad) -> None:
     servers = [launchpad.server(), launchpad.server()]
     with cluster_of(launchpad, Device.CPU, *servers):

@@ -183,18 +183,22 @@ CHAT = "/v1/chat/completions"
 
 async def test_the_worker_streams_at_its_interval_with_stamps(mock_worker: Path) -> None:
     async with _running(mock_worker, "decode") as counts:
+        sent_at_ns = time.monotonic_ns()
         response = await fetch(URL, "POST", CHAT, body=BODY % (b"true", 5))
         plain = await fetch(URL, "POST", CHAT, body=BODY % (b"false", 5))
+        assert (await fetch(URL, "POST", "/abort_request", body=b'{"rid":"a"}')).body == b""
         await fetch(URL, "POST", CHAT, body=b'{"bootstrap_room":1,"stream": true,"max_tokens":1}')
     *events, done = sse_events(response.body)
     stamps = [json.loads(event)["ts"] for event in events]
     assert done == b"[DONE]"
     assert len(stamps) == 5
-    assert 4 * 2e6 <= stamps[-1] - stamps[0] < 200e6
+    assert stamps == sorted(stamps)
+    assert 5 * 2e6 <= stamps[-1] - sent_at_ns < 1e9
     assert len(response.chunks) == 6
     assert json.loads(plain.body)["choices"][0]["finish_reason"] == "stop"
     assert (counts[0].num_posts, counts[0].num_streams, counts[0].num_bootstrapped) == (3, 2, 1)
-    assert counts[0].num_connections == counts[0].num_probes + 3
+    assert counts[0].num_connections == counts[0].num_probes + 4
+    assert counts[0].num_aborts == 1
 
 
 async def test_a_prefill_worker_sends_one_event(mock_worker: Path) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from bench.cli import main, make_settings, parse_arguments, router_environment
 from bench.plan import FLOOD_WARMUP_S, Phase, make_phase, plan_round
-from bench.results import PhaseName, Settings, SetupName, WorkerCounts
-from bench.session import Place, check_legs, router_command
-from bench.toolchain import BenchError, Tools
+from bench.results import PhaseName, Settings, SetupName
+from bench.session import Place, router_command
+from bench.toolchain import Tools
 
 
 def _settings(*arguments: str) -> Settings:
@@ -152,38 +152,6 @@ def test_both_routers_get_the_same_options(place: Place) -> None:
         for setup in (SetupName.SGLANG_PD, SetupName.HFX_PD)
     ]
     assert commands[0][3:] == commands[1][3:]
-
-
-def _counts(num_posts: int, num_bootstrapped: int) -> WorkerCounts:
-    return WorkerCounts(
-        num_posts=num_posts,
-        num_streams=0,
-        num_bootstrapped=num_bootstrapped,
-        num_probes=0,
-        num_connections=1,
-    )
-
-
-@pytest.mark.parametrize(
-    ("prefill", "decode", "problem"),
-    [
-        (_counts(1002, 1000), _counts(1002, 1000), None),
-        (_counts(980, 978), _counts(1002, 1000), None),
-        (_counts(1003, 1000), _counts(1002, 1000), "prefill leg"),
-        (_counts(1002, 1000), _counts(1002, 0), "decode leg"),
-        (_counts(502, 500), _counts(1002, 1000), "legs differ"),
-    ],
-)
-def test_pd_requests_must_reach_both_legs(
-    prefill: WorkerCounts, decode: WorkerCounts, problem: str | None
-) -> None:
-    counts = {"prefill": prefill, "decode": decode}
-    if problem is None:
-        check_legs(counts)
-    else:
-        with pytest.raises(BenchError, match=problem):
-            check_legs(counts)
-    check_legs({"null": _counts(5, 0)})
 
 
 def test_routers_see_this_checkout_first_and_no_proxy() -> None:

@@ -9,6 +9,7 @@ from bench.results import (
     PhaseName,
     SetupName,
     Spread,
+    WorkerCounts,
 )
 from bench.summary import (
     TARGETS,
@@ -163,6 +164,39 @@ def test_only_what_was_measured_is_judged_and_ratios_by_their_ratio() -> None:
     ],
 )
 def test_failed_requests_break_a_run(setup: SetupName, load: LoadReport, fatal: list[bool]) -> None:
-    problems = problems_of([_item(setup, PhaseName.FLOOD, load)])
+    problems = problems_of([_item(setup, PhaseName.FLOOD, load)], {})
     assert [problem.is_fatal for problem in problems] == fatal
     assert all(f"{setup}, flood: " in problem.text for problem in problems)
+
+
+def _counts(num_posts: int, num_bootstrapped: int) -> WorkerCounts:
+    return WorkerCounts(
+        num_posts=num_posts,
+        num_streams=0,
+        num_bootstrapped=num_bootstrapped,
+        num_aborts=5,
+        num_probes=0,
+        num_connections=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("prefill", "decode", "problem"),
+    [
+        (_counts(1002, 1000), _counts(1002, 1000), ""),
+        (_counts(980, 978), _counts(1002, 1000), ""),
+        (_counts(1003, 1000), _counts(1002, 1000), "prefill leg"),
+        (_counts(1002, 1000), _counts(1002, 0), "decode leg"),
+        (_counts(502, 500), _counts(1002, 1000), "502 prefill legs, but 1002 decode"),
+    ],
+)
+def test_pd_requests_must_reach_both_legs(
+    prefill: WorkerCounts, decode: WorkerCounts, problem: str
+) -> None:
+    problems = problems_of([], {"prefill": prefill, "decode": decode})
+    assert all(item.is_fatal for item in problems)
+    assert [problem in item.text for item in problems] == [True] * bool(problem)
+
+
+def test_without_pd_there_are_no_legs() -> None:
+    assert problems_of([], {"null": _counts(5, 0)}) == []
