@@ -65,8 +65,8 @@ def _check_isolation(spec: ClusterSpec) -> bool:
     """Whether to isolate; refuses a model that could not be had from inside."""
     if not netns.can_isolate():
         print(
-            "warning: not root, so there is no private network namespace: Mooncake listens on all "
-            "of this machine's network interfaces",
+            "warning: without the right to make a network namespace (root has it), Mooncake "
+            "listens on all of this machine's network interfaces",
             file=sys.stderr,
         )
         return False

@@ -106,7 +106,8 @@ def main() -> int:
     if netns.can_isolate():
         netns.isolate()
     else:
-        print("not root: Mooncake listens on all network interfaces while the demo runs")
+        print("without the right to make a network namespace (root has it), Mooncake listens on")
+        print("all of this machine's network interfaces while the demo runs")
     spec = ClusterSpec(
         model_path=prepare.tiny_model_path(ROOT),
         served_model_name=prepare.TINY_MODEL_NAME,
@@ -142,11 +143,9 @@ def _show(cluster: Cluster, checks: Checks) -> None:
     urls = cluster.urls
     print("\nThe model's weights are random: its words mean nothing.")
     router = Client(urls["router"])
-    rows = [
-        *_show_generate(router, checks),
-        _show_chat(router, checks),
-        _show_stream(router, checks),
-    ]
+    rows = list(_show_generate(router, checks))
+    text, row = _show_chat(router, checks)
+    rows += [row, _show_stream(router, checks, expected=text)]
     _show_idle(urls, checks)
     pair = " -> ".join(urls[name].removeprefix("http://") for name in ("prefill-0", "decode-0"))
     checks.expect(all(row.workers == pair for row in rows), f"all were served by {pair}")
@@ -179,23 +178,24 @@ def _show_generate(router: Client, checks: Checks) -> Iterator[Row]:
     checks.expect(texts[0] == texts[1] and bool(texts[0]), "both answers are the same text")
 
 
-def _show_chat(router: Client, checks: Checks) -> Row:
+def _show_chat(router: Client, checks: Checks) -> tuple[str, Row]:
     print("\nPOST /v1/chat/completions")
     started_at_s = time.perf_counter()
     answer = router.post("/v1/chat/completions", _chat_body(stream=False))
     total_ms = (time.perf_counter() - started_at_s) * 1e3
     checks.expect(answer.status == 200, f"status {answer.status}")
     num_tokens = (answer.body.get("usage") or {}).get("completion_tokens", 0)
-    for choice in answer.body.get("choices", ()):
-        print(f"  {choice['message']['content']!r}")
+    text = "".join(choice["message"]["content"] for choice in answer.body.get("choices", ()))
+    print(f"  {text!r}")
     checks.expect(num_tokens == NUM_TOKENS, f"{num_tokens} tokens, as asked for")
-    return Row("chat", answer.status, num_tokens, total_ms, _workers(answer.headers))
+    return text, Row("chat", answer.status, num_tokens, total_ms, _workers(answer.headers))
 
 
-def _show_stream(router: Client, checks: Checks) -> Row:
+def _show_stream(router: Client, checks: Checks, *, expected: str) -> Row:
     print("\nPOST /v1/chat/completions, streamed\n  ", end="")
     started_at_s = time.perf_counter()
     token_at_s: list[float] = []
+    streamed = ""
     is_done = False
     headers, events = router.stream("/v1/chat/completions", _chat_body(stream=True))
     for payload in events:
@@ -206,11 +206,14 @@ def _show_stream(router: Client, checks: Checks) -> Row:
             text = choice["delta"].get("content")
             if text:
                 token_at_s.append(time.perf_counter())
+                streamed += text
                 print(json.dumps(text, ensure_ascii=False)[1:-1], end="|", flush=True)
     total_ms = (time.perf_counter() - started_at_s) * 1e3
     print()
     checks.expect(is_done, "the stream ended with [DONE]")
-    checks.expect(len(token_at_s) > 1, f"{len(token_at_s)} pieces of text")
+    checks.expect(
+        streamed == expected, f"{len(token_at_s)} pieces of text, together the answer above"
+    )
     if len(token_at_s) > 1:
         ttft_ms = (token_at_s[0] - started_at_s) * 1e3
         tpot_ms = (token_at_s[-1] - token_at_s[0]) * 1e3 / (NUM_TOKENS - 1)

@@ -53,7 +53,9 @@ def save_weights(folder: Path, context_tokens: int, seed: int) -> int:
     """Save random bfloat16 weights and return how many there are."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=VOCABULARY_SIZE,

@@ -193,7 +193,7 @@ class Exchange:
         self._tried = (*self._tried, worker)
         delay_s = backoff_s(service.retry, self._num_attempts + 1, service.rng)
         service.recorder.backed_off(self._num_attempts + 1, delay_s)
-        self._answering = None
+        self._answering = self._meter = None
         self._retry = asyncio.get_running_loop().call_later(delay_s, self._attempt)
         return True
 
@@ -235,8 +235,11 @@ class Exchange:
             extra_lines += self._worker_lines()
         if self._reframes:
             return render_response_head(head, _REFRAMED, extra_lines)
-        if head.content_length is None and not head.is_chunked and self._keep_alive:
-            self._keep_alive = False  # the body ends with the connection
+        ends_with_connection = (
+            head.content_length is None and not head.is_chunked and head.status not in (204, 304)
+        )
+        if ends_with_connection and self._keep_alive:
+            self._keep_alive = False
             extra_lines += b"connection: close\r\n"
         return render_response_head(head, _REPLACED, extra_lines)
 
@@ -269,19 +272,24 @@ class Exchange:
         self._end(error.http_status, error.code)
 
     def _append_error_event(self, client: Client, error: RequestError) -> bool:
-        """Add the error to a stream under way; False where the framing leaves no room for it."""
-        leg = self._answering
-        connection = leg.connection if leg is not None else None
-        if self._meter is None or connection is None or not connection.can_append:
+        """Add the error to a stream under way; False where there is no room for it.
+
+        There is none inside an event, nor inside a chunk, of which the client has the beginning.
+        """
+        if self._meter is None or not self._meter.at_event_boundary:
+            return False
+        if not self._reframes and not self._can_append_chunk():
             return False
         self._keep_alive = False
         event = error_event(error)
-        if not self._meter.at_event_boundary:
-            event = b"\n\n" + event
-        if not self._reframes:
+        if not self.request.is_http_10:
             event = b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event)
         client.write(event)
         return True
+
+    def _can_append_chunk(self) -> bool:
+        leg = self._answering
+        return leg is not None and leg.connection is not None and leg.connection.can_append
 
     def _complete(self) -> None:
         """The worker's answer has been passed on to its end."""
@@ -310,11 +318,12 @@ class Exchange:
         raise AssertionError("abstract")
 
     def client_gone(self) -> None:
-        """The client left: stop the work for it."""
-        self._client = None
+        """The client left: stop the work for it. May be said again, and after the answer."""
+        client, self._client = self._client, None
         self._cancel_retry()
         self._cancel_legs(aborts=True)
-        self._end(CLIENT_CLOSED_REQUEST, "client_cancelled")
+        if client is not None:
+            self._end(CLIENT_CLOSED_REQUEST, "client_cancelled")
         self._forget()
 
     def _cancel_retry(self) -> None:

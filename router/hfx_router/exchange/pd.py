@@ -15,6 +15,7 @@ from hfx_router.exchange.logprob_merge import LogprobMerge
 from hfx_router.exchange.regular import NO_WORKERS_RETRY_AFTER_S, lost_message
 from hfx_router.http1.body_framing import PayloadSink
 from hfx_router.http1.response_head import ResponseHead
+from hfx_router.http1.sse_meter import SseMeter
 from hfx_router.upstream.connection import LegFailure
 from hfx_router.workers.worker import Worker
 from hfx_sgl.errors import InvalidRequestError, TransferError, UnavailableError
@@ -134,7 +135,11 @@ class PdExchange(Exchange):
         """See LegOwner."""
         if self._merge is not None:
             self._reframes = True
-            return self._merge.feed_prefill if leg is self._prefill else self._merge.feed_decode
+            if leg is self._prefill:
+                return self._merge.feed_prefill
+            if leg.head is not None and leg.head.is_event_stream:
+                self._meter = SseMeter()
+            return self._merge.feed_decode
         if leg is not self._answering:
             return None
         assert leg.head is not None
@@ -177,6 +182,8 @@ class PdExchange(Exchange):
     def _emit_merged(self, payload: bytes) -> None:
         if not payload:
             return
+        if self._meter is not None:
+            self._meter.feed(payload)
         if not self.request.is_http_10:
             payload = b"%x\r\n%b\r\n" % (len(payload), payload)
         self._write(payload)

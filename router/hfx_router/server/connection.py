@@ -1,6 +1,8 @@
 """One client connection. Inference requests go to the byte path, all others to the ASGI app."""
 
 import asyncio
+import socket
+import struct
 from typing import TYPE_CHECKING, Protocol, cast
 
 from hfx_router.errors import render_error
@@ -15,6 +17,9 @@ _WRITE_HIGH_WATER_BYTES = 262_144
 
 _MAX_PIPELINED = 16
 """Complete requests that may wait on one connection before it is no longer read."""
+
+_RESET_AT_CLOSE = struct.pack("ii", 1, 0)
+"""A linger time of zero, for SO_LINGER."""
 
 _GOODBYE = b"connection: close\r\n"
 
@@ -195,8 +200,11 @@ class ClientConnection(asyncio.Protocol):
             self._serve_next()
 
     def break_off(self) -> None:
-        """Close at once and without ceremony, so that a cut answer cannot look complete."""
+        """Reset the connection: to some clients, an answer that ends with a close looks complete."""
         self._handler = None
+        if self._transport is not None:
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
         self.drop()
 
     def _close(self) -> None:

@@ -132,9 +132,11 @@ class HealthLoop:
         for worker in workers:
             self._registry.record_check(worker, is_alive)
         interval_s = self._interval_of(spec)
-        if all(worker.health.is_healthy for worker in workers):
-            return interval_s
-        return min(interval_s, RECOVERY_INTERVAL_S)
+        if not all(worker.health.is_healthy for worker in workers):
+            return min(interval_s, RECOVERY_INTERVAL_S)
+        # A first failure is confirmed or refuted at once: at the usual interval the threshold
+        # would keep a dead server in service for minutes.
+        return interval_s if is_alive else min(interval_s, SUSPICION_SPACING_S)
 
     def _interval_of(self, spec: WorkerSpec) -> float:
         return self._interval_s if spec.health.interval_s is None else spec.health.interval_s

@@ -1,0 +1,96 @@
+import pytest
+from hfx_router.http1.sse_meter import SseMeter
+from support.cuts import cut
+
+
+def metered(stream: bytes, size_bytes: int | None = None) -> SseMeter:
+    meter = SseMeter()
+    for piece in cut(stream, size_bytes or max(1, len(stream))):
+        meter.feed(piece)
+    return meter
+
+
+@pytest.mark.parametrize(
+    ("stream", "num_events"),
+    [
+        (b"", 0),
+        (b"data: {}\n\n", 1),
+        (b"data:{}\n\ndata:{}\n\n", 2),
+        (b"data: {}\r\n\r\ndata: {}\r\n\r\n", 2),
+        (b": comment\n\ndata: {}\n\n", 1),
+        (b"event: x\nid: 1\ndata: {}\n\n", 1),
+        (b'data: {"text":"data: x data:"}\n\n', 1),
+        (b'data: {"text":"\\n\\ndata: x"}\n\n', 1),
+        (b"mydata: x\n\n data: y\n\n", 0),
+        (b"data: {}\n\ndat", 1),
+        (b"data: {}\n\ndata: [DONE]\n\n", 2),
+    ],
+)
+def test_counts_data_lines(stream: bytes, num_events: int) -> None:
+    for size_bytes in range(1, len(stream) + 2):
+        assert metered(stream, size_bytes).num_events == num_events
+
+
+@pytest.mark.parametrize(
+    ("stream", "is_done"),
+    [
+        (b"", False),
+        (b"data: {}\n\n", False),
+        (b"data: {}\n\ndata: [DONE]\n\n", True),
+        (b"data: {}\n\ndata: [DONE]", True),
+        (b"data: [DONE]\n\ndata: {}\n\n", False),
+        (b'data: {"text":"data: [DONE]"}\n\n', False),
+    ],
+)
+def test_done(stream: bytes, is_done: bool) -> None:
+    for size_bytes in range(1, len(stream) + 2):
+        assert metered(stream, size_bytes).is_done is is_done
+
+
+@pytest.mark.parametrize(
+    ("stream", "at_event_boundary"),
+    [
+        (b"", True),
+        (b"data: {}\n\n", True),
+        (b"data: {}\n", False),
+        (b"data: {}", False),
+        (b"data: {}\n\n:", False),
+    ],
+)
+def test_event_boundary(stream: bytes, at_event_boundary: bool) -> None:
+    for size_bytes in range(1, len(stream) + 2):
+        assert metered(stream, size_bytes).at_event_boundary is at_event_boundary
+
+
+EVENT = b'data: {"choices":[{"delta":{"content":"a"}}],"usage":null}\n\n'
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":42}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    ("stream", "num_extra_events", "num_tokens"),
+    [
+        (b"", 0, 0),
+        (EVENT * 5, 0, 5),
+        (EVENT * 5 + DONE, 0, 5),
+        (EVENT * 5 + DONE, 2, 3),
+        (EVENT + DONE, 2, 0),
+        (EVENT * 5 + USAGE + DONE, 2, 42),
+        (EVENT * 5 + USAGE.replace(b":42", b": 43") + DONE, 2, 43),
+        (EVENT * 1000 + USAGE + DONE, 0, 42),
+        (EVENT * 1000 + DONE, 0, 1000),
+        (b'data: {"text":"a","meta_info":{"completion_tokens":9}}\n\n' * 3, 0, 9),
+        (b'data: {"text":"\\"completion_tokens\\": 99"}\n\n' * 3, 0, 3),
+    ],
+)
+def test_output_tokens(stream: bytes, num_extra_events: int, num_tokens: int) -> None:
+    for size_bytes in (17, 4096, len(stream) or 1):
+        meter = metered(stream, size_bytes)
+        assert meter.num_output_tokens(num_extra_events) == num_tokens
+
+
+def test_of_several_counts_the_last_stands() -> None:
+    stream = b"".join(
+        b'data: {"meta_info":{"completion_tokens":%d}}\n\n' % number for number in range(1, 12)
+    )
+    assert metered(stream, 13).num_output_tokens() == 11
