@@ -155,10 +155,14 @@ def run(arguments: argparse.Namespace) -> BenchRecord:
 
 
 def router_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment with this checkout on the import path and no proxy in the way."""
+    """Return the environment with this checkout on the import path and nothing off loopback.
+
+    No proxy stands in the way, and sglang-router, which looks for the tokenizer of every model it
+    meets, finds a closed port in place of the model hub.
+    """
     env = {name: value for name, value in environ.items() if not name.lower().endswith("_proxy")}
     paths = [*map(str, IMPORT_DIRS), *filter(None, [environ.get("PYTHONPATH")])]
-    return {**env, "PYTHONPATH": os.pathsep.join(paths)}
+    return {**env, "PYTHONPATH": os.pathsep.join(paths), "HF_ENDPOINT": "http://127.0.0.1:9"}
 
 
 def say(text: str) -> None:

@@ -66,8 +66,8 @@ def problem_lines(record: BenchRecord) -> list[str]:
 def starved_lines(record: BenchRecord) -> list[str]:
     """Return a line per setup whose requests/s say more about other load than about it."""
     return [
-        f"NOTE  {item.setup} had {item.spread.median:.0%} of its core when saturated: other load "
-        "limited its requests/s, not its CPU per request."
+        f"NOTE  {item.setup} got {item.spread.median:.0%} of its core when saturated: other load "
+        "bounds its requests/s, and its CPU per request much less."
         for item in record.figures
         if item.name is FigureName.ROUTER_CPU_RATIO and item.spread.median < STARVED_RATIO
     ]

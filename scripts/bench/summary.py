@@ -118,7 +118,7 @@ class Problem:
     text: str
     is_fatal: bool
     """The run is broken. An incomplete answer of sglang-router is a finding about it instead:
-    saturated in PD mode, version 0.3.2 now and then ends a stream without its `[DONE]`."""
+    saturated in PD mode, version 0.3.2 sometimes ends a stream without its `[DONE]`."""
 
 
 def problems_of(

@@ -111,7 +111,9 @@ class RequestReader:
                 return
             except httptools.HttpParserUpgrade as exc:
                 data = memoryview(data)[exc.args[0] :]
-                self._parser.feed_data(self._without_upgrade())
+                head = self._without_upgrade()
+                self._parser = httptools.HttpRequestParser(self)
+                self._parser.feed_data(head)
 
     def _without_upgrade(self) -> bytes:
         """Take the last request back; return its head with the offer to upgrade declined.

@@ -13,11 +13,16 @@ from support.launchpad import Launchpad
 from hfx_sgl.launch import netns
 
 REPO_ROOT = Path(__file__).resolve().parents[3]
-IS_PRIVILEGED = netns.can_isolate() and not netns.is_isolated()
-needs_privilege = pytest.mark.skipif(not IS_PRIVILEGED, reason="may not make a network namespace")
 
 
 UNPRIVILEGED = ("setpriv", "--bounding-set", "-sys_admin")
+
+
+@pytest.fixture
+def needs_privilege() -> None:
+    """Skip where this process cannot, or need not, make a network namespace."""
+    if netns.is_isolated() or not netns.can_isolate():
+        pytest.skip("may not make a network namespace, or is in a private one already")
 
 
 @contextmanager
@@ -28,9 +33,9 @@ def launcher(
     model = pad.folder / behaviour
     model.mkdir(exist_ok=True)
     command = [
-        *wrapper, sys.executable, str(REPO_ROOT / "scripts" / "launch_pd_cluster"), "--device", "cpu",
-        "--sglang-python", sys.executable, "--model-path", str(model), "--no-router",
-        "--base-port", "24200", "--log-dir", str(pad.log_dir), *flags,
+        *wrapper, sys.executable, str(REPO_ROOT / "scripts" / "launch_pd_cluster"),
+        "--device", "cpu", "--sglang-python", sys.executable, "--model-path", str(model),
+        "--no-router", "--base-port", "24200", "--log-dir", str(pad.log_dir), *flags,
     ]  # fmt: skip
     process = subprocess.Popen(
         command,
@@ -76,14 +81,14 @@ def test_a_signal_ends_everything_with_status_0(launchpad: Launchpad, signum: in
     assert launchpad.left_over() == []
 
 
+@pytest.mark.usefixtures("needs_privilege")
 def test_regular_servers_are_shown_with_a_command_to_try(launchpad: Launchpad) -> None:
     with launcher(launchpad, "ready", "--regular", "1") as process:
         shown = read_until(process, "Ctrl-C")
-        prefix = f"nsenter --target {process.pid} --net curl" if IS_PRIVILEGED else "curl"
+        prefix = f"nsenter --target {process.pid} --net curl"
         assert f"  {prefix} -N http://127.0.0.1:24200/v1/chat/completions" in shown
-        if IS_PRIVILEGED:
-            theirs = f"/proc/{only_server(process).pid}/ns/net"
-            assert os.readlink("/proc/self/ns/net") != os.readlink(theirs)
+        theirs = f"/proc/{only_server(process).pid}/ns/net"
+        assert os.readlink("/proc/self/ns/net") != os.readlink(theirs)
         process.terminate()
         process.wait(20)
 
@@ -108,7 +113,7 @@ def test_a_start_that_fails_ends_with_status_1(launchpad: Launchpad) -> None:
     assert launchpad.left_over() == []
 
 
-@needs_privilege
+@pytest.mark.usefixtures("needs_privilege")
 def test_a_hub_id_is_refused_where_no_hub_can_be_reached() -> None:
     command = [sys.executable, str(REPO_ROOT / "scripts" / "launch_pd_cluster")]
     done = subprocess.run(
@@ -122,7 +127,7 @@ def test_a_hub_id_is_refused_where_no_hub_can_be_reached() -> None:
     assert done.stderr.startswith("model_path: org/model is not a folder on this machine")
 
 
-@needs_privilege
+@pytest.mark.usefixtures("needs_privilege")
 def test_without_the_privilege_a_warning_takes_the_place_of_isolation(launchpad: Launchpad) -> None:
     with launcher(launchpad, "ready", "--regular", "1", wrapper=UNPRIVILEGED) as process:
         shown = read_until(process, "Ctrl-C")
@@ -152,7 +157,7 @@ except OSError as exc:
 """
 
 
-@needs_privilege
+@pytest.mark.usefixtures("needs_privilege")
 def test_an_isolated_process_has_loopback_and_nothing_else() -> None:
     done = subprocess.run(
         [sys.executable, "-c", ISOLATED], cwd=REPO_ROOT, capture_output=True, text=True, timeout=20

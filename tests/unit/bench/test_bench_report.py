@@ -99,7 +99,7 @@ def test_verdicts_say_pass_or_fail_and_by_how_much() -> None:
 @pytest.mark.parametrize(("router_cpu_ratio", "is_noted"), [(0.95, False), (0.5, True)])
 def test_a_starved_router_is_noted(router_cpu_ratio: float, is_noted: bool) -> None:
     text = render(_record(router_cpu_ratio=router_cpu_ratio))
-    assert ("NOTE  hfx-router regular had 50% of its core" in text) is is_noted
+    assert ("NOTE  hfx-router regular got 50% of its core" in text) is is_noted
 
 
 def test_failed_requests_are_named() -> None:

@@ -30,18 +30,21 @@ def num_bytes_taken(start: bytes, piece: bytes, limit_bytes: int) -> int:
 
 
 @pytest.mark.parametrize(
-    "start",
-    [b"GET /", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\na: ", b"GET / HTTP/1.1\r\na"],
-    ids=["target", "headers", "value", "name"],
+    ("start", "piece"),
+    [
+        (b"GET /", b"y"),
+        (b"GET /", b"y" * 3000),
+        (b"GET / HTTP/1.1\r\n", b"x: %b\r\n" % (b"y" * 95)),
+        (b"GET / HTTP/1.1\r\n", b"x: %b\r\n" % (b"y" * 95) * 30),
+        (b"GET / HTTP/1.1\r\na: ", b"y"),
+        (b"GET / HTTP/1.1\r\na: ", b"y" * 3000),
+        (b"GET / HTTP/1.1\r\na", b"y"),
+        (b"GET / HTTP/1.1\r\na", b"y" * 3000),
+    ],
 )
-@pytest.mark.parametrize("size_bytes", [1, 100, 3000])
-def test_a_head_that_never_ends_is_refused(start: bytes, size_bytes: int) -> None:
-    header = b"x: %b\r\n" % (b"y" * 95)
-    piece = (header * 30)[:size_bytes] if start.endswith(b"\r\n") else b"y" * size_bytes
-    if start.endswith(b"\r\n") and size_bytes == 1:
-        pytest.skip("a header is longer")
+def test_a_head_that_never_ends_is_refused(start: bytes, piece: bytes) -> None:
     taken = num_bytes_taken(start, piece, 3 * MAX_HEADER_BYTES)
-    assert taken <= MAX_HEADER_BYTES + size_bytes
+    assert MAX_HEADER_BYTES < taken <= MAX_HEADER_BYTES + len(piece)
 
 
 @pytest.mark.parametrize("size_bytes", [1, 100, 1000, 4000, 5000, 100_000])
