@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from support.mock_worker import RecordingWorker
 from support.router import eventually, one_pair, one_worker, running_router
-from support.script import Ending, answer, closed
+from support.script import Ending, answer, closed, stalled
 
 SENSITIVE = ("--disable-retries", "--cb-failure-threshold", "3", "--disable-health-check")
 
@@ -24,8 +24,9 @@ async def test_answers_never_open_a_breaker(status: int) -> None:
 @pytest.mark.parametrize("failing", ["prefill", "decode"])
 async def test_an_answer_of_one_leg_opens_neither_breaker(status: int, failing: str) -> None:
     async with one_pair(*SENSITIVE) as (router, prefill, decode):
-        bad = prefill if failing == "prefill" else decode
+        bad, good = (prefill, decode) if failing == "prefill" else (decode, prefill)
         bad.queue(*[answer(status=status, body=b"{}")] * 4)
+        good.queue(*[stalled()] * 4)
         for _ in range(4):
             assert (await router.post()).status == status
         assert router.open_breakers() == []
@@ -35,8 +36,9 @@ async def test_an_answer_of_one_leg_opens_neither_breaker(status: int, failing: 
 @pytest.mark.parametrize("failing", ["prefill", "decode"])
 async def test_lost_connections_open_the_breaker_of_their_own_worker(failing: str) -> None:
     async with one_pair(*SENSITIVE) as (router, prefill, decode):
-        bad = prefill if failing == "prefill" else decode
+        bad, good = (prefill, decode) if failing == "prefill" else (decode, prefill)
         bad.queue(*[closed(Ending.RESET)] * 3)
+        good.queue(*[stalled()] * 3)
         for _ in range(3):
             assert (await router.post()).status == 502
         assert router.open_breakers() == [failing]
