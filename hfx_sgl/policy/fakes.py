@@ -1,6 +1,14 @@
 """Stand-ins for tests and examples, with the shapes of `view`."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class FakeRequest(NamedTuple):
+    """A request with the prompt and key that a test wants."""
+
+    prompt: bytes = b""
+    routing_key: str | None = None
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """What a selection policy may see. Adapters provide objects of these shapes; policies only read."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 
 class WorkerView(Protocol):
@@ -22,13 +22,18 @@ class WorkerView(Protocol):
         ...
 
 
-class RequestView(NamedTuple):
-    """One request as a selection policy sees it."""
+class RequestView(Protocol):
+    """One request as a selection policy sees it. A policy that does not ask costs nothing."""
 
-    prompt: bytes = b""
-    """The JSON text of the prompt-bearing field (`messages`, `prompt`, `text`, `input_ids`)."""
-    routing_key: str | None = None
-    """The client's `x-smg-routing-key`; None when it sent none."""
+    @property
+    def prompt(self) -> bytes:
+        """The JSON text of the prompt-bearing field (`messages`, `prompt`, `text`, `input_ids`)."""
+        ...
+
+    @property
+    def routing_key(self) -> str | None:
+        """The client's `x-smg-routing-key`; None when it sent none."""
+        ...
 
 
 WorkerT = TypeVar("WorkerT", bound=WorkerView)

@@ -246,6 +246,7 @@ class Router:
 
     def _worker_left(self, worker: Worker, policies: dict[Role, SelectionPolicy]) -> None:
         self.recorder.worker_left(worker.role, worker.model_id, worker.num_selected)
+        self.service.forget(worker)
         for policy in policies.values():
             policy.forget(worker.worker_id)
 

@@ -7,6 +7,7 @@ are always written together, by `pairing_members` alone.
 
 import json
 import random
+from functools import lru_cache
 
 ROOM_BITS = 63
 """SGLang keeps rooms in signed 64-bit integers."""
@@ -43,6 +44,7 @@ class RoomAllocator:
         return (self._block << _BATCH_BITS) | offset
 
 
+@lru_cache(maxsize=4096)
 def bootstrap_address_members(bootstrap_host: str, bootstrap_port: int | None) -> bytes:
     """Return the part of the pairing members that is the same for every request to one prefill."""
     port = "null" if bootstrap_port is None else str(bootstrap_port)

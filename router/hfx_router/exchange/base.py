@@ -21,7 +21,6 @@ from hfx_router.http1.sse_meter import SseMeter
 from hfx_router.workers.worker import Worker
 from hfx_sgl.errors import InvalidRequestError, RequestError, UpstreamTimeoutError
 from hfx_sgl.policy.retry import RETRYABLE_STATUSES, backoff_s, may_retry
-from hfx_sgl.policy.view import RequestView
 from hfx_sgl.types import Role
 
 _REPLACED = HOP_BY_HOP | {b"x-request-id"}
@@ -59,7 +58,6 @@ class Exchange:
     _retryable_statuses = RETRYABLE_STATUSES
     _request_id = b""
     _fields = _NO_FIELDS
-    _view = RequestView()
     _upstream_head = b""
     _ticket: int | None = None
     _retry: asyncio.TimerHandle | None = None
@@ -116,13 +114,20 @@ class Exchange:
         fields = self._fields = read_routing_fields(self.request.body)
         if fields.has_pairing_fields():
             self.request.body = remove_members(self.request.body, PAIRING_FIELDS)
-        routing_key = headers.get(b"x-smg-routing-key")
-        self._view = RequestView(
-            fields.prompt_json(), routing_key.decode("latin-1") if routing_key else None
-        )
         lines = forwarded_lines(self.request.headers)
         lines.append(b"x-request-id: %b\r\n" % self._request_id)
         self._upstream_head = b"".join(lines)
+
+    @property
+    def prompt(self) -> bytes:
+        """See policy.view.RequestView."""
+        return self._fields.prompt_json()
+
+    @property
+    def routing_key(self) -> str | None:
+        """See policy.view.RequestView."""
+        key = self.request.fields.get(b"x-smg-routing-key")
+        return None if key is None else key.decode("latin-1")
 
     def admitted(self) -> None:
         """A slot was granted: send the request."""
@@ -153,7 +158,7 @@ class Exchange:
             untried = tuple(worker for worker in candidates if worker not in self._tried)
             candidates = untried or candidates
         policy = self.service.policies[role]
-        return policy.select(self._view, candidates, self.service.now_s())
+        return policy.select(self, candidates, self.service.now_s())
 
     def _upstream_request(self, worker: Worker, body: bytes) -> bytes:
         """Return the complete HTTP request for a worker."""

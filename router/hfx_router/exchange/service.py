@@ -56,19 +56,30 @@ class Service:
     gate: AdmissionGate | None
     exchanges: "set[Exchange]" = field(default_factory=set)
     _pools: dict[tuple[str, int], ConnectionPool] = field(default_factory=dict)
+    _pool_of: dict[str, ConnectionPool] = field(default_factory=dict)
 
     def pool(self, worker: Worker) -> ConnectionPool:
-        """Return the connections to the worker's address."""
-        address = (worker.host, worker.port)
-        pool = self._pools.get(address)
+        """Return the connections to the worker's address, which ranks of one server share."""
+        pool = self._pool_of.get(worker.worker_id)
         if pool is None:
-            pool = self._pools[address] = ConnectionPool(
-                *address,
-                now_s=self.now_s,
-                connect_timeout_s=self.config.connect_timeout_s,
-                idle_timeout_s=self.config.upstream_idle_timeout_s,
-            )
+            address = (worker.host, worker.port)
+            pool = self._pools.get(address)
+            if pool is None:
+                pool = self._pools[address] = ConnectionPool(
+                    *address,
+                    now_s=self.now_s,
+                    connect_timeout_s=self.config.connect_timeout_s,
+                    idle_timeout_s=self.config.upstream_idle_timeout_s,
+                )
+            self._pool_of[worker.worker_id] = pool
         return pool
+
+    def forget(self, worker: Worker) -> None:
+        """A worker has left for good: let go of its connections once nobody uses them."""
+        pool = self._pool_of.pop(worker.worker_id, None)
+        if pool is not None and pool not in self._pool_of.values():
+            del self._pools[worker.host, worker.port]
+            pool.retire()
 
     def sweep(self) -> None:
         """Act on everything whose time is up. Called a few times a second."""

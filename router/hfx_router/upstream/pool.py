@@ -37,6 +37,7 @@ class ConnectionPool:
         self.host_line = f"host: {host_text}:{port}\r\n".encode()
         """The Host header of requests to this address, with its line end."""
         self.num_opened = 0
+        self._is_retired = False
 
     @property
     def num_open(self) -> int:
@@ -90,6 +91,9 @@ class ConnectionPool:
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """A connection finished its request and can carry another."""
+        if self._is_retired:
+            connection.abandon()
+            return
         connection.idle_since_s = self._now_s()
         self._idle.append(connection)
 
@@ -104,6 +108,12 @@ class ConnectionPool:
         oldest_s = self._now_s() - self._idle_timeout_s
         while self._idle and self._idle[0].idle_since_s < oldest_s:
             self._idle.pop(0).abandon()
+
+    def retire(self) -> None:
+        """Close what is idle, and what is in use as soon as it no longer is."""
+        self._is_retired = True
+        while self._idle:
+            self._idle.pop().abandon()
 
     def close(self) -> None:
         """Close every connection and give up those being opened."""

@@ -26,9 +26,10 @@ async def test_an_answer_of_one_leg_opens_neither_breaker(status: int, failing: 
     async with one_pair(*SENSITIVE) as (router, prefill, decode):
         bad, good = (prefill, decode) if failing == "prefill" else (decode, prefill)
         bad.queue(*[answer(status=status, body=b"{}")] * 4)
-        good.queue(*[stalled()] * 4)
+        good.respond = lambda request: stalled() if request.route == "/generate" else None
         for _ in range(4):
             assert (await router.post()).status == status
+        good.respond = None
         assert router.open_breakers() == []
         assert (await router.post()).status == 200
 
@@ -38,7 +39,7 @@ async def test_lost_connections_open_the_breaker_of_their_own_worker(failing: st
     async with one_pair(*SENSITIVE) as (router, prefill, decode):
         bad, good = (prefill, decode) if failing == "prefill" else (decode, prefill)
         bad.queue(*[closed(Ending.RESET)] * 3)
-        good.queue(*[stalled()] * 3)
+        good.respond = lambda request: stalled() if request.route == "/generate" else None
         for _ in range(3):
             assert (await router.post()).status == 502
         assert router.open_breakers() == [failing]

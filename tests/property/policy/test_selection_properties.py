@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfx_sgl.policy.fakes import make_workers
+from hfx_sgl.policy.fakes import FakeRequest, make_workers
 from hfx_sgl.policy.selection.catalog import (
     PREFILL_POLICY_NAMES,
     AssignmentMode,
@@ -13,7 +13,6 @@ from hfx_sgl.policy.selection.catalog import (
 )
 from hfx_sgl.policy.selection.least_load import LeastLoad
 from hfx_sgl.policy.selection.round_robin import RoundRobin
-from hfx_sgl.policy.view import RequestView
 
 LOADS = st.lists(st.integers(0, 200), min_size=5, max_size=5)
 CALLS = st.lists(
@@ -47,7 +46,7 @@ def test_the_answer_is_always_a_candidate(
             worker.num_inflight = load
         candidates = tuple(workers[i] for i in sorted(usable))
         now_s += passed_s
-        worker = policy.select(RequestView(bytes(length), key), candidates, now_s)
+        worker = policy.select(FakeRequest(bytes(length), key), candidates, now_s)
         assert any(worker is candidate for candidate in candidates)
         if leaving is not None:
             policy.forget(workers[leaving].worker_id)
@@ -58,8 +57,8 @@ def test_the_answer_is_always_a_candidate(
 def test_round_robin_covers_all_in_every_round(num: int, skipped: int) -> None:
     policy, workers = RoundRobin(), make_workers(*[0] * num)
     for _ in range(skipped):
-        policy.select(RequestView(), workers, 0.0)
-    chosen = [policy.select(RequestView(), workers, 0.0).worker_id for _ in range(num)]
+        policy.select(FakeRequest(), workers, 0.0)
+    chosen = [policy.select(FakeRequest(), workers, 0.0).worker_id for _ in range(num)]
     assert sorted(chosen) == sorted(worker.worker_id for worker in workers)
 
 
@@ -68,7 +67,7 @@ def test_round_robin_covers_all_in_every_round(num: int, skipped: int) -> None:
 def test_least_load_covers_all_equals_in_every_round(loads: list[int], skipped: int) -> None:
     policy, workers = LeastLoad(), make_workers(*loads)
     for _ in range(skipped):
-        policy.select(RequestView(), workers, 0.0)
+        policy.select(FakeRequest(), workers, 0.0)
     lowest = [worker.worker_id for worker in workers if worker.num_inflight == min(loads)]
-    chosen = [policy.select(RequestView(), workers, 0.0).worker_id for _ in lowest]
+    chosen = [policy.select(FakeRequest(), workers, 0.0).worker_id for _ in lowest]
     assert sorted(chosen) == sorted(lowest)

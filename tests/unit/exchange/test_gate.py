@@ -84,7 +84,7 @@ def test_leaving_lets_the_next_in() -> None:
     assert (second.heard, third.heard) == (["admitted"], [])
     assert door.recorder.num_queued == 1
     assert door.recorder.admissions == {"allowed": 2}
-    assert door.recorder.admission_s.count == 1
+    assert door.recorder.admission_s.num_observed == 1
     assert door.recorder.admission_s.total == 3.0
 
 

@@ -1,16 +1,15 @@
 import random
 from collections import Counter
 
-from hfx_sgl.policy.fakes import FakeWorker, make_workers
+from hfx_sgl.policy.fakes import FakeRequest, FakeWorker, make_workers
 from hfx_sgl.policy.selection.bucket import WINDOW_PROMPTS, Bucket
 from hfx_sgl.policy.selection.config import SelectionConfig
-from hfx_sgl.policy.view import RequestView
 
 CONFIG = SelectionConfig(balance_abs_threshold=10, bucket_adjust_interval_s=5.0)
 
 
 def pick(policy: Bucket, length: int, workers: list[FakeWorker], now_s: float) -> str:
-    return policy.select(RequestView(bytes(length)), workers, now_s).worker_id
+    return policy.select(FakeRequest(bytes(length)), workers, now_s).worker_id
 
 
 def taught(lengths: list[int]) -> Bucket:

@@ -3,11 +3,10 @@ from collections import Counter
 
 import pytest
 
-from hfx_sgl.policy.fakes import FakeWorker, make_workers
+from hfx_sgl.policy.fakes import FakeRequest, FakeWorker, make_workers
 from hfx_sgl.policy.selection.balance import is_imbalanced
 from hfx_sgl.policy.selection.cache_aware import CacheAware
 from hfx_sgl.policy.selection.config import SelectionConfig
-from hfx_sgl.policy.view import RequestView
 
 CONFIG = SelectionConfig(cache_threshold=0.5, balance_abs_threshold=10, balance_rel_threshold=1.5)
 
@@ -17,7 +16,7 @@ def text(num_bytes: int, seed: int = 0) -> bytes:
 
 
 def pick(policy: CacheAware, prompt: bytes, workers: list[FakeWorker]) -> str:
-    return policy.select(RequestView(prompt), workers, 0.0).worker_id
+    return policy.select(FakeRequest(prompt), workers, 0.0).worker_id
 
 
 @pytest.mark.parametrize(
@@ -133,8 +132,8 @@ def test_memory_is_bounded_by_the_configuration() -> None:
 def test_time_makes_room_ahead_of_need() -> None:
     config = SelectionConfig(cache_threshold=0.5, max_tree_chars=12800, eviction_interval_s=5.0)
     policy, workers = CacheAware(config), make_workers(1, 0)
-    policy.select(RequestView(text(1280, seed=1)), workers[:1], 0.0)
-    policy.select(RequestView(text(11520, seed=2)), workers[:1], 0.0)
+    policy.select(FakeRequest(text(1280, seed=1)), workers[:1], 0.0)
+    policy.select(FakeRequest(text(11520, seed=2)), workers[:1], 0.0)
     for now_s in (5.0, 5.1):
-        policy.select(RequestView(b""), workers, now_s)
+        policy.select(FakeRequest(b""), workers, now_s)
     assert pick(policy, text(1280, seed=1), workers) == "w1"

@@ -3,11 +3,10 @@ from collections import Counter
 
 import pytest
 
-from hfx_sgl.policy.fakes import FakeWorker, make_workers
+from hfx_sgl.policy.fakes import FakeRequest, FakeWorker, make_workers
 from hfx_sgl.policy.selection import manual
 from hfx_sgl.policy.selection.config import AssignmentMode, SelectionConfig
 from hfx_sgl.policy.selection.manual import Manual
-from hfx_sgl.policy.view import RequestView
 
 
 def make(mode: AssignmentMode = AssignmentMode.RANDOM, max_idle_s: float = 100.0) -> Manual:
@@ -16,7 +15,7 @@ def make(mode: AssignmentMode = AssignmentMode.RANDOM, max_idle_s: float = 100.0
 
 
 def pick(policy: Manual, key: str | None, workers: list[FakeWorker], now_s: float = 0.0) -> str:
-    return policy.select(RequestView(b"", key), workers, now_s).worker_id
+    return policy.select(FakeRequest(b"", key), workers, now_s).worker_id
 
 
 @pytest.mark.parametrize("mode", AssignmentMode)

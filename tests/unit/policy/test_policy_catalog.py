@@ -4,14 +4,14 @@ from pathlib import Path
 import pytest
 
 from hfx_sgl.errors import ConfigError
-from hfx_sgl.policy.fakes import make_workers
+from hfx_sgl.policy.fakes import FakeRequest, make_workers
 from hfx_sgl.policy.selection.catalog import (
     POLICY_NAMES,
     PREFILL_POLICY_NAMES,
     SelectionConfig,
     make_policy,
 )
-from hfx_sgl.policy.view import RequestView, SelectionPolicy
+from hfx_sgl.policy.view import SelectionPolicy
 
 MODULE = """
 class Last:
@@ -63,7 +63,7 @@ def test_names() -> None:
 def test_every_name_makes_a_policy_of_its_own(name: str) -> None:
     assert make(name) is not make(name)
     workers = make_workers(0, 0, 0)
-    assert make(name).select(RequestView(b"x" * 200, "key"), workers, 0.0) in workers
+    assert make(name).select(FakeRequest(b"x" * 200, "key"), workers, 0.0) in workers
 
 
 def test_policies_of_the_names_differ() -> None:
@@ -78,7 +78,7 @@ def test_unknown_name_lists_the_known_ones() -> None:
 def test_foreign_policy_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     announce(tmp_path, "found_it", "last = MODULE:Last\n", monkeypatch)
     workers = make_workers(0, 0, 0)
-    assert make("last").select(RequestView(), workers, 0.0) is workers[-1]
+    assert make("last").select(FakeRequest(), workers, 0.0) is workers[-1]
     with pytest.raises(ConfigError, match=r"bucket, last\)"):
         make("fastest")
 
@@ -109,4 +109,4 @@ def test_name_announced_twice_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 def test_built_in_names_cannot_be_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     announce(tmp_path, "impostor", "round_robin = MODULE:Last\n", monkeypatch)
     workers = make_workers(0, 0)
-    assert make("round_robin").select(RequestView(), workers, 0.0) is workers[0]
+    assert make("round_robin").select(FakeRequest(), workers, 0.0) is workers[0]

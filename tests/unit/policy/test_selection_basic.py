@@ -3,15 +3,15 @@ from collections import Counter
 
 import pytest
 
-from hfx_sgl.policy.fakes import FakeWorker, make_workers
+from hfx_sgl.policy.fakes import FakeRequest, FakeWorker, make_workers
 from hfx_sgl.policy.selection.catalog import PREFILL_POLICY_NAMES, SelectionConfig, make_policy
 from hfx_sgl.policy.selection.least_load import LeastLoad
 from hfx_sgl.policy.selection.power_of_two import PowerOfTwo
 from hfx_sgl.policy.selection.random_choice import RandomChoice
 from hfx_sgl.policy.selection.round_robin import RoundRobin
-from hfx_sgl.policy.view import RequestView, SelectionPolicy
+from hfx_sgl.policy.view import SelectionPolicy
 
-REQUEST = RequestView()
+REQUEST = FakeRequest()
 
 
 def picks(policy: SelectionPolicy, workers: list[FakeWorker], num: int) -> list[str]:
@@ -23,7 +23,7 @@ def test_single_candidate_is_chosen(name: str) -> None:
     policy = make_policy(name, SelectionConfig(), random.Random(1))
     (worker,) = make_workers(1000)
     for now_s in (0.0, 10.0):
-        assert policy.select(RequestView(b"x" * 300, "key"), (worker,), now_s) is worker
+        assert policy.select(FakeRequest(b"x" * 300, "key"), (worker,), now_s) is worker
 
 
 @pytest.mark.parametrize("name", PREFILL_POLICY_NAMES)
@@ -34,7 +34,7 @@ def test_same_seed_same_choices(name: str) -> None:
     def run(seed: int) -> list[str]:
         policy = make_policy(name, SelectionConfig(), random.Random(seed))
         return [
-            policy.select(RequestView(prompt, str(i)), workers, i / 2).worker_id
+            policy.select(FakeRequest(prompt, str(i)), workers, i / 2).worker_id
             for i, prompt in enumerate(prompts)
         ]
 
