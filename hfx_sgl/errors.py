@@ -5,6 +5,7 @@ HfxError
 ├── LaunchError                  a process of a cluster did not start, exit status 1
 └── RequestError                 anything that ends a request with an answer of our own
     ├── InvalidRequestError      400, or the 4xx that the subclass names
+    │   ├── MalformedHttpError       400, closes the connection
     │   ├── PayloadTooLargeError     413
     │   ├── HeadersTooLargeError     431
     │   ├── UnauthorizedError        401

@@ -1,5 +1,7 @@
 """Cuts bytes into pieces, as a network does."""
 
+from itertools import pairwise
+
 from hypothesis import strategies as st
 
 
@@ -20,4 +22,4 @@ def pieces_of(draw: st.DrawFn, data: bytes) -> list[bytes]:
         return cut(data, 1)
     places = draw(st.sets(st.integers(1, len(data) - 1), min_size=1, max_size=8))
     edges = [0, *sorted(places), len(data)]
-    return [data[start:stop] for start, stop in zip(edges, edges[1:], strict=False)]
+    return [data[start:stop] for start, stop in pairwise(edges)]

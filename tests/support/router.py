@@ -38,7 +38,7 @@ async def eventually(is_met: Callable[[], bool], *, within_s: float = 3.0) -> bo
     while not is_met():
         if loop.time() > deadline_s:
             return False
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.001)
     return True
 
 
@@ -63,7 +63,7 @@ class RunningRouter:
 
     def client(self) -> RawClient:
         """Return a client to be opened with `async with`."""
-        return RawClient.to(self.url)
+        return RawClient.to(self.url, timeout_s=5.0)
 
     def worker(self, mock: RecordingWorker) -> Worker:
         """Return the router's record of a mock worker."""
@@ -109,7 +109,7 @@ async def running_router(*flags: str, **overrides: Any) -> AsyncIterator[Running
 
     `overrides` replace settings after validation: timeouts shorter than any flag allows.
     """
-    port = _free_port()
+    port = free_port()
     given = load_settings([*DEFAULT_FLAGS, "--port", str(port), *flags], {})
     settings = given.model_copy(update=overrides)
     loop = asyncio.get_running_loop()
@@ -154,6 +154,19 @@ async def one_pair(
         yield router, prefill, decode
 
 
+@asynccontextmanager
+async def in_mode(
+    mode: str, *flags: str, **overrides: Any
+) -> AsyncIterator[tuple[RunningRouter, list[RecordingWorker]]]:
+    """Start a `regular` worker or a `pair`; the last of the workers is the one that answers."""
+    if mode == "regular":
+        async with one_worker(*flags, **overrides) as (router, worker):
+            yield router, [worker]
+    else:
+        async with one_pair(*flags, **overrides) as (router, prefill, decode):
+            yield router, [prefill, decode]
+
+
 def pd_flags(prefills: list[RecordingWorker], decodes: list[RecordingWorker]) -> list[str]:
     """Return the flags of PD mode; the bootstrap ports are asked from the workers."""
     flags = ["--pd-disaggregation"]
@@ -184,7 +197,8 @@ def _own_tasks() -> list[str]:
     return names
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     for port in random.Random().sample(range(FIRST_PORT, LAST_PORT), 50):
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -39,9 +39,9 @@ class RoomAllocator:
         """Return the first of `num_rooms` consecutive rooms (1 to MAX_ROOMS_PER_REQUEST)."""
         if not 1 <= num_rooms <= MAX_ROOMS_PER_REQUEST:
             raise ValueError(f"num_rooms must be in 1..{MAX_ROOMS_PER_REQUEST} ({num_rooms})")
-        self._block = (self._block + _ODD_STRIDE) & (_BLOCKS - 1)
-        offset = int(self._rng.random() * (MAX_ROOMS_PER_REQUEST - num_rooms + 1))
-        return (self._block << _BATCH_BITS) | offset
+        self._block = block = (self._block + _ODD_STRIDE) & (_BLOCKS - 1)
+        offset = self._rng.getrandbits(_BATCH_BITS)
+        return (block << _BATCH_BITS) + min(offset, MAX_ROOMS_PER_REQUEST - num_rooms)
 
 
 @lru_cache(maxsize=4096)

@@ -107,7 +107,7 @@ class Exchange:
         service = self.service
         headers = self.request.fields
         service.api_keys.check(headers.get(b"authorization"))
-        if b"content-encoding" in headers and headers[b"content-encoding"] != b"identity":
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise InvalidRequestError(
                 "compressed request bodies are not supported", param="content-encoding"
             )

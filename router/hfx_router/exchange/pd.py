@@ -169,8 +169,9 @@ class PdExchange(Exchange):
         if leg is self._prefill and self._client is None:
             self._forget()
             return
-        if leg is self._prefill and self._has_answered and self._merge is None:
-            return  # the hand-off has happened
+        is_drained = leg is self._prefill and leg is not self._answering and self._merge is None
+        if is_drained and self._has_answered:
+            return  # the decode is answering, so the hand-off has happened
         if leg.was_sent:
             self._num_lost += 1
         self._cancel_legs(aborts=True)

@@ -21,6 +21,10 @@ _MAX_PIPELINED = 16
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 """A linger time of zero, for SO_LINGER."""
 
+_LINGER_S = 2.0
+"""How long a refused client may go on sending. What it sends is thrown away; closing at once would
+answer it with a reset, which many clients report in place of the error that they were sent."""
+
 _GOODBYE = b"connection: close\r\n"
 
 
@@ -48,8 +52,8 @@ class ClientConnection(asyncio.Protocol):
     """Serves requests of one connection strictly in order."""
 
     __slots__ = (
-        "_error", "_front", "_handler", "_head_began_at_s", "_is_paused", "_is_reading_paused",
-        "_paused_at_s", "_quiet_since_s", "_reader", "_transport",
+        "_drop_at_s", "_error", "_front", "_handler", "_head_began_at_s", "_is_paused",
+        "_is_reading_paused", "_paused_at_s", "_quiet_since_s", "_reader", "_transport",
     )  # fmt: skip
 
     def __init__(self, front: "Front") -> None:
@@ -58,6 +62,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._handler: Handler | None = None
         self._error: RequestError | None = None
+        self._drop_at_s: float | None = None
         self._is_paused = False
         self._is_reading_paused = False
         self._paused_at_s = 0.0
@@ -156,10 +161,18 @@ class ClientConnection(asyncio.Protocol):
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _refuse(self, error: RequestError) -> None:
-        """Answer with an error outside of any exchange, and close."""
+        """Answer with an error outside of any exchange, and close once the client has read it."""
         self._front.refused(error)
         self.write(render_error(error, _GOODBYE))
-        self._close()
+        if self._front.is_draining or self._transport is None:
+            self._close()
+            return
+        self._error = error
+        self._drop_at_s = self._front.now_s() + _LINGER_S
+        self._transport.write_eof()
+        if self._is_reading_paused:
+            self._is_reading_paused = False
+            self._transport.resume_reading()
 
     def _pause_reading(self) -> None:
         if self._transport is not None and not self._is_reading_paused:
@@ -196,11 +209,12 @@ class ClientConnection(asyncio.Protocol):
 
     def _serve_if_free(self) -> None:
         """Go on unless something else did; a client that does not read gets no further answer."""
-        if self._handler is None and not self._is_paused and not self._is_closing:
+        is_over = self._is_closing or self._drop_at_s is not None
+        if self._handler is None and not self._is_paused and not is_over:
             self._serve_next()
 
     def break_off(self) -> None:
-        """Reset the connection: to some clients, an answer that ends with a close looks complete."""
+        """Reset the connection: an answer that ends with a close can look complete."""
         self._handler = None
         if self._transport is not None:
             sock = self._transport.get_extra_info("socket")
@@ -217,7 +231,10 @@ class ClientConnection(asyncio.Protocol):
         """Close or refuse if the client has been too slow in any way."""
         timeouts = self._front.timeouts
         quiet_s = now_s - self._quiet_since_s
-        if self._is_paused or self._is_closing:  # bytes wait for the client
+        if self._drop_at_s is not None:
+            if now_s > self._drop_at_s:
+                self.drop()
+        elif self._is_paused or self._is_closing:  # bytes wait for the client
             waits_s = now_s - self._paused_at_s if self._is_paused else quiet_s
             if waits_s > timeouts.write_s:
                 self.drop()
@@ -249,5 +266,5 @@ class ClientConnection(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Close unless a request is being served."""
-        if self.is_idle:
+        if self.is_idle or self._drop_at_s is not None:
             self._close()

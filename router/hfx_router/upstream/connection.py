@@ -128,6 +128,7 @@ class UpstreamConnection(asyncio.Protocol):
                 data = rest
             self._read_body(data, sink)
         except ResponseFormatError:
+            self._framing = None  # it may have got further than the bytes that were passed on
             self._fail(LegFailure.PROTOCOL)
 
     def _read_head(self, data: bytes, sink: ResponseSink) -> bytes | None:

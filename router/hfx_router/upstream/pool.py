@@ -74,15 +74,23 @@ class ConnectionPool:
         self, sink: ResponseSink, on_connected: Callable[[UpstreamConnection], None]
     ) -> None:
         loop = asyncio.get_running_loop()
+        connection = UpstreamConnection(self)
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(self), self._host, self._port
-                )
+                await loop.create_connection(lambda: connection, self._host, self._port)
         except OSError:  # TimeoutError is one
+            self._give_up(connection)
             sink.on_lost(LegFailure.CONNECT)
             return
+        except asyncio.CancelledError:
+            self._give_up(connection)
+            raise
         on_connected(connection)
+
+    def _give_up(self, connection: UpstreamConnection) -> None:
+        """Forget a connection that may have been made: uvloop closes it then, and tells nobody."""
+        connection.abandon()
+        self._open.discard(connection)
 
     def opened(self, connection: UpstreamConnection) -> None:
         """A connection was made."""

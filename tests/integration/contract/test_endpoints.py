@@ -115,6 +115,17 @@ async def test_absolute_form_target() -> None:
         assert worker.requests_for("/generate")[0].path == "/generate?x=1"
 
 
+async def test_models_are_json() -> None:
+    async with one_worker() as (router, _):
+        models = await fetch(router.url, "GET", "/v1/models")
+        one = await fetch(router.url, "GET", "/v1/models/mock-model")
+        for received in (models, one):
+            assert received.status == 200
+            assert received.header("content-type") == b"application/json"
+        assert json.loads(models.body)["data"] == [json.loads(one.body)]
+        assert json.loads(one.body)["id"] == "mock-model"
+
+
 # --- CORS ---
 
 

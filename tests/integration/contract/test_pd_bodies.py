@@ -138,9 +138,7 @@ async def test_a_clients_rid_is_kept_on_both_legs(rid: str, is_kept: bool) -> No
             assert re.fullmatch(r"[0-9a-f]{32}", rids[0])
 
 
-@pytest.mark.parametrize(
-    ("flags", "expected"), [((), 9123), (("none",), 9123), (("7001",), 7001)]
-)
+@pytest.mark.parametrize(("flags", "expected"), [((), 9123), (("none",), 9123), (("7001",), 7001)])
 async def test_bootstrap_port_is_given_or_asked_for(flags: tuple[str, ...], expected: int) -> None:
     state = EngineState(disaggregation_mode="prefill", bootstrap_port=9123)
     async with (
@@ -191,3 +189,16 @@ async def test_an_empty_batch_is_refused() -> None:
         assert received.status == 400
         assert json.loads(received.body)["error"]["param"] == "text"
         assert _generate(prefill) == []
+
+
+async def test_ipv6_addresses_are_bracketed() -> None:
+    prefill, decode = RecordingWorker(role="prefill"), RecordingWorker(role="decode")
+    prefill.host = decode.host = "::1"
+    async with prefill, decode:
+        urls = [f"http://[::1]:{worker.port}" for worker in (prefill, decode)]
+        flags = ("--pd-disaggregation", "--prefill", urls[0], "--decode", urls[1])
+        async with running_router(*flags) as router:
+            assert (await router.post()).status == 200
+        [received] = _generate(decode)
+        assert received.json()["bootstrap_host"] == "[::1]"
+        assert received.header("host") == b"[::1]:%d" % decode.port

@@ -50,8 +50,9 @@ async def test_merging_keeps_connections() -> None:
                 % (len(BODY), BODY)
             )
             received = await client.read_response()
-            assert _logprobs(json.loads(received.body)) == [[None, 100, None], [-0.5, 101, None],
-                                                            [None, 100, None], [-0.5, 101, None]]  # fmt: skip
+            assert _logprobs(json.loads(received.body)) == [
+                [None, 100, None], [-0.5, 101, None], [None, 100, None], [-0.5, 101, None]
+            ]  # fmt: skip
         for worker in (prefill, decode):
             ids = {request.connection_id for request in worker.requests_for("/generate")}
             assert len(ids) == 1
@@ -64,9 +65,7 @@ async def test_batch(flag: bytes) -> None:
             answer(body=compact([_out("p0", logprobs=PROMPT), _out("p1", logprobs=OTHER_PROMPT)]))
         )
         decode.queue(answer(body=compact([_out("d0", logprobs=[]), _out("d1", logprobs=[])])))
-        received = await router.post(
-            "/generate", b'{"text":["a","b"],"return_logprob":%b}' % flag
-        )
+        received = await router.post("/generate", b'{"text":["a","b"],"return_logprob":%b}' % flag)
         merged = json.loads(received.body)
         assert [_logprobs(out) for out in merged] == [PROMPT, OTHER_PROMPT]
         assert [out["text"] for out in merged] == ["d0", "d1"]

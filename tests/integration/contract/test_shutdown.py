@@ -5,7 +5,7 @@ import json
 
 import pytest
 from support.raw_client import ClosedError, RawClient, fetch, request_bytes
-from support.router import eventually, one_pair, one_worker
+from support.router import eventually, in_mode, one_pair, one_worker
 from support.script import Ending, Script, Step, answer, stalled
 
 POST = request_bytes("POST", "/generate", body=b'{"text":"hi"}')
@@ -37,15 +37,14 @@ async def test_a_stream_finishes_while_nobody_new_gets_in() -> None:
 
 
 async def test_idle_connections_are_closed_at_once() -> None:
-    async with one_worker() as (router, _):
-        async with router.client() as fresh, router.client() as used:
-            await used.send(POST)
-            assert (await used.read_response()).status == 200
-            assert await eventually(lambda: len(router.router._front.connections) == 2)
-            async with asyncio.timeout(2):
-                await router.router.stop()
-            assert await fresh.is_closed()
-            assert await used.is_closed()
+    async with one_worker() as (router, _), router.client() as fresh, router.client() as used:
+        await used.send(POST)
+        assert (await used.read_response()).status == 200
+        assert await eventually(lambda: len(router.router._front.connections) == 2)
+        async with asyncio.timeout(2):
+            await router.router.stop()
+        assert await fresh.is_closed()
+        assert await used.is_closed()
 
 
 async def test_a_pipelined_request_is_told_that_the_router_shuts_down() -> None:
@@ -83,8 +82,7 @@ async def test_a_request_whose_body_is_still_coming_is_told_so() -> None:
 
 @pytest.mark.parametrize("mode", ["regular", "pair"])
 async def test_the_grace_period_cuts_what_does_not_end(mode: str) -> None:
-    manager = one_worker if mode == "regular" else one_pair
-    async with manager(shutdown_grace_period_secs=0.1) as (router, *workers):  # type: ignore[operator]
+    async with in_mode(mode, shutdown_grace_period_secs=0.1) as (router, workers):
         for worker in workers:
             worker.queue(stalled())
         async with RawClient.to(router.url) as client:

@@ -1,4 +1,4 @@
-"""A worker dies after the first byte of its answer: the client must be able to tell, in every form."""
+"""A worker dies after the first byte of its answer, and the client can tell, in every form."""
 
 import asyncio
 import json
@@ -55,20 +55,10 @@ async def test_stream_that_breaks_between_two_events(ending: Ending) -> None:
 
 
 @pytest.mark.parametrize("ending", DEATHS)
-@pytest.mark.parametrize("failing", ["prefill", "decode"])
-async def test_stream_of_a_pair_that_breaks_between_two_events(
-    failing: str, ending: Ending
-) -> None:
+async def test_stream_of_a_pair_that_breaks_between_two_events(ending: Ending) -> None:
     async with one_pair() as (router, prefill, decode):
-        if failing == "prefill":  # it stopped the decode, too: SGLang reports a transfer error
-            prefill.queue(answer(status=500))
         decode.queue(cut_body(sse_answer(EVENTS), _framed(*EVENTS[:2]), ending))
-        if failing == "prefill":
-            received = await _ask(router)
-            assert received.status in (200, 500)  # whichever came first
-            return
-        received = await _ask(router)
-        _check_error_event(received, "kv_transfer_failed")
+        _check_error_event(await _ask(router), "kv_transfer_failed")
         assert len(decode.requests_for("/generate")) == 1
         assert router.worker(prefill).num_failed == 0
 

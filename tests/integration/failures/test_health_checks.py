@@ -76,3 +76,16 @@ async def test_a_dead_workers_role_is_taken_over_by_the_other(role: str) -> None
         num_before = len(dead.requests_for("/generate"))
         await asyncio.gather(*(router.post() for _ in range(4)))
         assert len(dead.requests_for("/generate")) == num_before + 2
+
+
+async def test_a_removed_worker_finishes_what_it_has_begun() -> None:
+    gate = asyncio.Event()
+    async with one_worker() as (router, worker):
+        worker.queue(answer(body=b'{"done":1}', gate=gate))
+        asking = asyncio.create_task(router.post())
+        await worker.wait_requests(1, path="/generate")
+        router.router.registrar.remove(router.worker(worker).worker_id)
+        assert (await router.post()).status == 503
+        gate.set()
+        assert bytes((await asking).body) == b'{"done":1}'
+        assert await eventually(lambda: router.router.registry.workers == ())

@@ -116,7 +116,9 @@ async def test_a_worker_that_does_not_confirm_an_abort_holds_nobody_up() -> None
         await decode.wait_requests(1, path="/abort_request")
 
 
-@pytest.mark.parametrize("failure", [answer(status=500), closed(Ending.RESET)], ids=["500", "reset"])
+@pytest.mark.parametrize(
+    "failure", [answer(status=500), closed(Ending.RESET)], ids=["500", "reset"]
+)
 async def test_a_decode_that_answers_is_not_disturbed_by_its_prefill(failure: Script) -> None:
     """Once the decode streams, the hand-off has happened, whatever becomes of the prefill."""
     prefill_fails, decode_goes_on = asyncio.Event(), asyncio.Event()
@@ -157,3 +159,16 @@ async def test_a_decode_head_without_a_byte_of_a_body_is_no_answer_yet() -> None
         gate.set()
         assert (await asking).status == 500
         await decode.wait_disconnect(sent)
+
+
+@pytest.mark.parametrize("failing", ["prefill", "decode"])
+async def test_an_error_answer_that_breaks_is_cut(failing: str) -> None:
+    """Whichever leg's answer the client is reading, its end is the end of the request."""
+    async with one_pair("--disable-retries") as (router, prefill, decode):
+        bad, good = (prefill, decode) if failing == "prefill" else (decode, prefill)
+        bad.queue(cut_body(answer(status=400, body=b"x" * 100), 10))
+        good.queue(stalled())
+        received = await _answer_in_time(asyncio.create_task(router.post("/generate", BODY)))
+        assert received.status == 400
+        assert bytes(received.body) == b"x" * 10
+        assert not received.is_complete

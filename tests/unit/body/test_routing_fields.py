@@ -177,7 +177,9 @@ def test_batch_size(body: dict[str, Any], size: int | None, indent: int | None) 
 )
 def test_a_batch_has_a_size_that_rooms_can_count(body: dict[str, Any], param: str) -> None:
     fields = read_routing_fields(json.dumps(body).encode())
-    with pytest.raises(InvalidRequestError, match=f"^{param}: a batch holds 1 to 65536") as caught:
+    with pytest.raises(
+        InvalidRequestError, match=rf"^{param}: a batch holds 1 to 65536 prompts"
+    ) as caught:
         batch_size(fields)
     assert caught.value.param == param
 
@@ -207,6 +209,6 @@ def test_num_samples(body: dict[str, Any], num: int) -> None:
 @pytest.mark.parametrize("params", [5, "x", {"n": "2"}, {"n": 2.5}, [1], [{"n": "2"}]])
 def test_wrong_sampling_params(params: Any) -> None:
     fields = read_routing_fields(json.dumps({"sampling_params": params}).encode())
-    with pytest.raises(InvalidRequestError, match="^sampling_params: ") as caught:
+    with pytest.raises(InvalidRequestError, match=r"^sampling_params: ") as caught:
         num_samples(fields)
     assert caught.value.param == "sampling_params"

@@ -143,6 +143,24 @@ def test_a_long_queue_of_requests_that_end_at_once_does_not_pile_up() -> None:
     assert (door.admission.num_active, door.gate.num_waiting) == (0, 0)
 
 
+def test_one_that_leaves_before_it_is_told_gives_its_slot_back() -> None:
+    class Jealous(Visitor):
+        def admitted(self) -> None:
+            super().admitted()
+            last.leave()
+
+    door = Door(max_concurrent=None, queue_size=2, rate_per_s=2.0)
+    for _ in range(2):
+        door.knock()
+    jealous = Jealous(door.gate, door.gate.draw_ticket(), is_hasty=False)
+    door.gate.apply(jealous.ticket, jealous)
+    last = door.knock()
+    door.clock.advance(5.0)
+    door.gate.sweep()
+    assert (jealous.heard, last.heard) == (["admitted"], [])
+    assert (door.admission.num_active, door.gate.num_waiting) == (3, 0)
+
+
 def test_an_applicant_that_fails_does_not_shut_the_door() -> None:
     class Failing(Visitor):
         def admitted(self) -> None:

@@ -10,6 +10,11 @@ from hfx_router.http1.response_head import ResponseFormatError, parse_response_h
 from support.cuts import cut
 
 
+def feed(body: BodyFraming, pieces: list[bytes]) -> None:
+    for piece in pieces:
+        body.feed(piece)
+
+
 def framing(status: int, *lines: str) -> BodyFraming:
     head = "\r\n".join((f"HTTP/1.1 {status} X", *lines))
     return framing_of(parse_response_head(head.encode()), None)
@@ -59,7 +64,7 @@ def test_only_chunks_leave_room_for_more() -> None:
         (b"3\r\nabc\r\n0\r\n\r\n", b"abc"),
         (b"0003\r\nabc\r\n000\r\n\r\n", b"abc"),
         (b"a\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n", b"0123456789" * 2),
-        (b"3;name=value;q=\"x\"\r\nabc\r\n0;last\r\n\r\n", b"abc"),
+        (b'3;name=value;q="x"\r\nabc\r\n0;last\r\n\r\n', b"abc"),
         (b"3 \r\nabc\r\n0\r\n\r\n", b"abc"),
         (b"3\r\nabc\r\n0\r\nTrailer: 1\r\nAnother: 2\r\n\r\n", b"abc"),
         (b"5\r\n0\r\n\r\n\r\n0\r\n\r\n", b"0\r\n\r\n"),
@@ -119,15 +124,13 @@ def test_broken_chunks_are_refused_however_they_are_cut(wire: bytes) -> None:
     for size_bytes in (1, 2, 3, 1000, len(wire)):
         body = ChunkedBody(None)
         with pytest.raises(ResponseFormatError):
-            for piece in cut(wire, size_bytes):
-                body.feed(piece)
+            feed(body, cut(wire, size_bytes))
 
 
 def test_a_line_that_never_ends_is_refused() -> None:
     body = ChunkedBody(None)
     with pytest.raises(ResponseFormatError, match="too long"):
-        for _ in range(100):
-            body.feed(b"0" * 100)
+        feed(body, [b"0" * 100] * 100)
 
 
 @pytest.mark.parametrize(

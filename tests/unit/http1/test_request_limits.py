@@ -1,3 +1,5 @@
+from collections.abc import Iterable
+
 import pytest
 from hfx_router.http1.request_reader import ReadLimits, RequestReader
 from support.cuts import cut
@@ -13,6 +15,11 @@ def reader_with_limits() -> RequestReader:
     return RequestReader(
         ReadLimits(max_header_bytes=MAX_HEADER_BYTES, max_body_bytes=MAX_BODY_BYTES)
     )
+
+
+def feed(reader: RequestReader, pieces: Iterable[bytes]) -> None:
+    for piece in pieces:
+        reader.feed(piece)
 
 
 def num_bytes_taken(start: bytes, piece: bytes, limit_bytes: int) -> int:
@@ -54,16 +61,14 @@ def test_too_large_a_head_is_refused_however_it_is_cut(first_bytes: int, size_by
     reader = reader_with_limits()
     pieces = [head[:first_bytes], *cut(head[first_bytes:], size_bytes)]
     with pytest.raises(HeadersTooLargeError, match="4096 bytes"):
-        for piece in filter(None, pieces):
-            reader.feed(piece)
+        feed(reader, filter(None, pieces))
     assert not reader.ready
 
 
 def test_the_limit_is_for_each_request() -> None:
     reader = reader_with_limits()
     request = b"GET / HTTP/1.1\r\nx: %b\r\n\r\n" % (b"y" * 3000)
-    for piece in cut(request * 10, 1700):
-        reader.feed(piece)
+    feed(reader, cut(request * 10, 1700))
     assert len(reader.ready) == 10
     reader.feed(request * 10)
     assert len(reader.ready) == 20
@@ -72,8 +77,7 @@ def test_the_limit_is_for_each_request() -> None:
 def test_a_large_body_leaves_the_next_head_its_room() -> None:
     reader = RequestReader(ReadLimits(max_header_bytes=500, max_body_bytes=10_000))
     request = b"POST / HTTP/1.1\r\ncontent-length: 5000\r\n\r\n" + b"b" * 5000
-    for piece in cut(request * 3, 5030):
-        reader.feed(piece)
+    feed(reader, cut(request * 3, 5030))
     assert len(reader.ready) == 3
 
 
@@ -96,12 +100,10 @@ def test_too_large_a_body_is_refused_before_it_is_asked_for() -> None:
 def test_body_by_chunks(size_bytes: int) -> None:
     chunks = b"64\r\n%b\r\n" % (b"b" * 100) * 10
     reader = reader_with_limits()
-    for piece in cut(CHUNKED + chunks + b"0\r\n\r\n", size_bytes):
-        reader.feed(piece)
+    feed(reader, cut(CHUNKED + chunks + b"0\r\n\r\n", size_bytes))
     assert len(reader.ready[0].body) == MAX_BODY_BYTES
     with pytest.raises(PayloadTooLargeError):
-        for piece in cut(CHUNKED + chunks + b"1\r\nb\r\n", size_bytes):
-            reader.feed(piece)
+        feed(reader, cut(CHUNKED + chunks + b"1\r\nb\r\n", size_bytes))
 
 
 @pytest.mark.parametrize(
@@ -122,6 +124,5 @@ def test_chunk_overhead_is_bounded(start: bytes, piece: bytes) -> None:
 @pytest.mark.parametrize("size_bytes", [1, 6, 1000])
 def test_chunks_of_one_byte_are_no_overhead(size_bytes: int) -> None:
     reader = RequestReader(ReadLimits(max_header_bytes=200))
-    for piece in cut(CHUNKED + b"1\r\nb\r\n" * 3000 + b"0\r\n\r\n", size_bytes):
-        reader.feed(piece)
+    feed(reader, cut(CHUNKED + b"1\r\nb\r\n" * 3000 + b"0\r\n\r\n", size_bytes))
     assert reader.ready[0].body == b"b" * 3000

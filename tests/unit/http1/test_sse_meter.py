@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 from hfx_router.http1.sse_meter import SseMeter
 from support.cuts import cut
@@ -87,6 +89,18 @@ def test_output_tokens(stream: bytes, num_extra_events: int, num_tokens: int) ->
     for size_bytes in (17, 4096, len(stream) or 1):
         meter = metered(stream, size_bytes)
         assert meter.num_output_tokens(num_extra_events) == num_tokens
+
+
+def test_a_long_stream_is_not_kept() -> None:
+    meter = SseMeter()
+    piece = EVENT * 500
+    tracemalloc.start()
+    for _ in range(100):
+        meter.feed(piece)
+    kept_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert meter.num_events == 50_000
+    assert kept_bytes < 5 * len(piece), "of a hundred pieces"
 
 
 def test_of_several_counts_the_last_stands() -> None:

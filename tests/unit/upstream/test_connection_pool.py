@@ -43,7 +43,7 @@ def test_a_connection_that_closed_is_not_handed_out() -> None:
     (first, _), (second, _), (third, _) = (side.open_idle() for _ in range(3))
     third.abandon()  # its transport has not told yet
     second.connection_lost(None)
-    assert side.pool.num_open == 2
+    assert (side.pool.num_open, side.pool.num_idle) == (2, 2)
     assert side.pool.take_idle() is first
     third.connection_lost(None)
     assert (side.pool.num_open, side.pool.num_idle) == (1, 0)
@@ -90,6 +90,21 @@ def test_closing_the_pool_closes_every_connection() -> None:
     assert idle.was_aborted
     assert busy.was_aborted
     assert sink.outcome is None
+    assert side.pool.take_idle() is None
+
+
+def test_a_retired_pool_closes_what_is_idle_and_then_what_was_busy() -> None:
+    side = WorkerSide()
+    idle = [side.open_idle()[1] for _ in range(2)]
+    connection, busy = side.open()
+    sink = RecordingSink()
+    connection.send(b"", sink)
+    side.pool.retire()
+    assert all(transport.was_aborted for transport in idle)
+    assert not busy.was_aborted
+    connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+    assert sink.outcome == "end"
+    assert busy.was_aborted
     assert side.pool.take_idle() is None
 
 
@@ -150,9 +165,7 @@ async def test_connects(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "error", [ConnectionRefusedError(), OSError("no route"), TimeoutError(), OSError(24, "files")]
 )
-async def test_failure_to_connect_is_told(
-    monkeypatch: pytest.MonkeyPatch, error: OSError
-) -> None:
+async def test_failure_to_connect_is_told(monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
     network, pool = FakeNetwork(monkeypatch, error), network_pool()
     network.may_connect.set()
     sink, connected = RecordingSink(), list[UpstreamConnection]()

@@ -61,7 +61,8 @@ def test_an_answer_ends_and_the_connection_is_kept(
         wire.receive(piece)
     assert wire.sink.head is not None
     assert wire.sink.head.status in (200, 204)
-    assert (wire.sink.wire, wire.sink.payload) == (body, payload)
+    assert wire.sink.wire == body
+    assert wire.sink.payload == payload
     assert wire.sink.outcome == "end"
     assert wire.side.pool.num_idle == 1
     assert wire.is_reusable
@@ -278,4 +279,14 @@ def test_says_whether_a_chunk_could_follow() -> None:
 
     wire = Wire()
     wire.receive(LENGTH[:-1])
+    assert not wire.connection.can_append
+
+
+def test_after_broken_framing_no_chunk_can_follow() -> None:
+    wire = Wire()
+    head, _, _ = CHUNKED.partition(b"3\r\nabc")
+    wire.receive(head)
+    assert wire.connection.can_append
+    wire.receive(b"3\r\nabc\r\nxyz\r\n")
+    assert wire.sink.outcome is LegFailure.PROTOCOL
     assert not wire.connection.can_append
