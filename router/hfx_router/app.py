@@ -59,7 +59,7 @@ from hfx_sgl.types import Role
 log = structlog.get_logger(__name__)
 
 _SWEEP_INTERVAL_S = 0.25
-"""Granularity of every timeout on the byte path; one pass over 10,000 connections takes about 1 ms."""
+"""Granularity of every timeout on the byte path; a pass over 10,000 connections takes 1 ms."""
 
 _LOOP_LAG_INTERVAL_S = 0.5
 
@@ -179,6 +179,7 @@ class Router:
             api_keys=self._api_keys,
             request_ids=RequestIds(settings.request_id_headers or (), rng),
             aborter=Aborter(session, self.recorder, timeout_s=settings.abort_timeout_secs),
+            rid_prefix=f"{rng.getrandbits(64):016x}",
             gate=AdmissionGate(Admission(admission), self.recorder, now_s) if is_limited else None,
         )
 

@@ -1,4 +1,4 @@
-"""Renders our own errors in the shape of the OpenAI API. Answers of workers never come through here."""
+"""Renders our own errors as OpenAI's API does. Answers of workers never come through here."""
 
 from http import HTTPStatus
 from math import ceil

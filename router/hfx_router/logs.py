@@ -1,4 +1,4 @@
-"""Sets up structured logging for the process: event name plus key-values, to stderr and to files."""
+"""Sets up structured logging: event name plus key-values, to stderr and to files."""
 
 import logging
 import logging.handlers
@@ -16,7 +16,7 @@ _KEPT_DAYS = 14
 
 
 def configure_logs(*, level: str, as_json: bool, log_dir: Path | None) -> None:
-    """Configure structlog over the standard library's handlers; called once, by the process root."""
+    """Configure structlog over the standard library's handlers; called once, by the root."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

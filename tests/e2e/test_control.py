@@ -71,16 +71,16 @@ async def test_metrics_count_what_was_served(fleet: Fleet, pd_url: str) -> None:
     )
 
 
-async def test_a_decode_server_is_refused_as_prefill(fleet: Fleet, pd_url: str) -> None:
-    # It is registered once already, so this one goes to the other router's pool of roles.
+async def test_a_unified_server_is_refused_as_prefill(fleet: Fleet, pd_url: str) -> None:
     answer = await post(
         pd_url, "/workers", {"url": fleet.url("regular-0"), "worker_type": "prefill"}
     )
     assert answer.status == 202
     worker_id = answer.body["worker_id"]
+    state = await get(pd_url, f"/workers/{worker_id}")
     for _ in range(50):
-        state = await get(pd_url, f"/workers/{worker_id}")
         if (state.body.get("job_status") or {}).get("status") == "failed":
             break
+        state = await get(pd_url, f"/workers/{worker_id}")
     assert state.body["job_status"]["status"] == "failed"
     assert (await get(pd_url, "/workers")).body["total"] == 4

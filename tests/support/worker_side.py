@@ -22,14 +22,18 @@ class RecordingSink:
         """`end` or the failure; None while the answer is under way."""
         self._wants_payload = wants_payload
 
-    def on_head(self, head: ResponseHead) -> None:
+    def on_head(self, head: ResponseHead) -> PayloadSink | None:
         assert self.head is None
         assert self.outcome is None
         self.head = head
-
-    def payload_sink(self) -> PayloadSink | None:
-        assert self.head is not None
         return self.payload.extend if self._wants_payload else None
+
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        on_payload = self.on_head(head)
+        if on_payload is not None:
+            on_payload(body)
+        self.on_body(body)
+        self.on_end()
 
     def on_body(self, data: bytes) -> None:
         assert self.head is not None

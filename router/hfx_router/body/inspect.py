@@ -1,4 +1,4 @@
-"""Reads the few fields that routing needs; everything else in the body stays unread and unchanged."""
+"""Reads the few fields that routing needs; the rest of the body stays unread and unchanged."""
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -138,7 +138,7 @@ def num_samples(fields: RoutingFields) -> int:
     """Return how many answers are asked of each prompt (`n`); 1 unless asked otherwise.
 
     Raises:
-        InvalidRequestError: `sampling_params` is no object or list of objects, or `n` is no integer.
+        InvalidRequestError: `sampling_params` is no object or list of objects, or `n` no integer.
     """
     n = fields.n
     if n is None and fields.sampling_params is not UNSET:

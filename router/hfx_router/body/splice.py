@@ -1,4 +1,4 @@
-"""Adds and removes top-level members of a JSON object as bytes, so that the rest stays as the client wrote it."""
+"""Adds and removes top-level members of a JSON object; the rest stays as the client wrote it."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Tells workers to drop a request. Closing the connection alone frees a worker only seconds later."""
+"""Tells workers to drop a request. A closed connection alone frees a worker only seconds later."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,6 +1,8 @@
 """What every exchange does: accept, be admitted, answer, fail, end exactly once."""
 
 import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Protocol
 
 from hfx_router.body.inspect import (
@@ -16,15 +18,13 @@ from hfx_router.exchange.request_headers import forwarded_lines
 from hfx_router.exchange.service import Service
 from hfx_router.http1.body_framing import PayloadSink
 from hfx_router.http1.request_reader import ParsedRequest
-from hfx_router.http1.response_head import HOP_BY_HOP, ResponseHead, render_response_head
+from hfx_router.http1.response_head import ResponseHead, render_response_head
 from hfx_router.http1.sse_meter import SseMeter
+from hfx_router.upstream.connection import LegFailure
 from hfx_router.workers.worker import Worker
 from hfx_sgl.errors import InvalidRequestError, RequestError, UpstreamTimeoutError
 from hfx_sgl.policy.retry import RETRYABLE_STATUSES, backoff_s, may_retry
 from hfx_sgl.types import Role
-
-_REPLACED = HOP_BY_HOP | {b"x-request-id"}
-_REFRAMED = _REPLACED | {b"transfer-encoding", b"content-length"}
 
 CLIENT_CLOSED_REQUEST = 499
 """Status recorded for a request whose client left, as nginx numbers it; never sent."""
@@ -35,6 +35,10 @@ class Client(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes of the answer."""
+        ...
+
+    def write_through(self) -> Callable[[bytes], None]:
+        """Return what sends bytes by the shortest way, for as long as the connection is open."""
         ...
 
     def finished(self, *, keep_alive: bool) -> None:
@@ -49,7 +53,7 @@ class Client(Protocol):
 _NO_FIELDS = RoutingFields()
 
 
-class Exchange:
+class Exchange(ABC):
     """One client request from its last byte to the last byte of its answer."""
 
     # Defaults of the class, so that a request pays only for what it changes.
@@ -114,9 +118,10 @@ class Exchange:
         fields = self._fields = read_routing_fields(self.request.body)
         if fields.has_pairing_fields():
             self.request.body = remove_members(self.request.body, PAIRING_FIELDS)
-        lines = forwarded_lines(self.request.headers)
-        lines.append(b"x-request-id: %b\r\n" % self._request_id)
-        self._upstream_head = b"".join(lines)
+        self._upstream_head = b"%bx-request-id: %b\r\n" % (
+            forwarded_lines(self.request.headers),
+            self._request_id,
+        )
 
     @property
     def prompt(self) -> bytes:
@@ -139,15 +144,37 @@ class Exchange:
         self._ticket = None
         self.answer_error(error)
 
+    # --- what the legs report: see LegOwner ---
+
+    @abstractmethod
+    def leg_head(self, leg: Leg, head: ResponseHead) -> PayloadSink | None:
+        """See LegOwner."""
+
+    @abstractmethod
+    def leg_whole(self, leg: Leg, head: ResponseHead, body: bytes) -> None:
+        """See LegOwner."""
+
+    @abstractmethod
+    def leg_body(self, leg: Leg, data: bytes) -> None:
+        """See LegOwner."""
+
+    @abstractmethod
+    def leg_end(self, leg: Leg) -> None:
+        """See LegOwner."""
+
+    @abstractmethod
+    def leg_lost(self, leg: Leg, failure: LegFailure) -> None:
+        """See LegOwner."""
+
     # --- attempts ---
 
+    @abstractmethod
     def _attempt(self) -> None:
-        """Choose workers and send. Subclasses define it, and call `_begin_attempt` first."""
-        raise AssertionError("abstract")
+        """Choose workers and send."""
 
+    @abstractmethod
     def _cancel_legs(self, *, aborts: bool) -> None:
-        """Give up all legs under way; with `aborts` also tell the workers. Subclasses define it."""
-        raise AssertionError("abstract")
+        """Give up all legs under way; with `aborts` also tell the workers."""
 
     def _choose(self, role: Role) -> Worker | None:
         """Return the worker that the role's policy chooses; None when none is usable."""
@@ -160,21 +187,23 @@ class Exchange:
         policy = self.service.policies[role]
         return policy.select(self, candidates, self.service.now_s())
 
-    def _upstream_request(self, worker: Worker, body: bytes) -> bytes:
-        """Return the complete HTTP request for a worker."""
+    def _make_leg(self, worker: Worker, body: bytes) -> Leg:
+        """Return a leg, not started, that brings `body` to a worker."""
+        pool = self.service.pool(worker)
         lines = self._upstream_head
         key = worker.spec.api_key
         if key is not None and b"authorization" not in self.request.fields:
             lines += f"authorization: Bearer {key}\r\n".encode()
         query = self.request.query
-        return b"POST %b%b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
+        request = b"POST %b%b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
             self.endpoint.worker_target,
             b"?" + query if query else b"",
-            self.service.pool(worker).host_line,
+            pool.host_line,
             lines,
             len(body),
             body,
         )
+        return Leg(self.service, self, worker, pool, request)
 
     def _retries(self, worker: Worker, status: int | None) -> bool:
         """Schedule another attempt if the rules allow one; `status` is None without an answer."""
@@ -217,9 +246,9 @@ class Exchange:
                 lines += b"access-control-allow-origin: %b\r\nvary: Origin\r\n" % origin
         return lines
 
+    @abstractmethod
     def _worker_lines(self) -> bytes:
-        """Return header lines that name the workers. Subclasses define it."""
-        raise AssertionError("abstract")
+        """Return header lines that name the workers."""
 
     def _write(self, data: bytes) -> None:
         """Pass on bytes of the answer, preceded by its head if they are the first."""
@@ -230,6 +259,10 @@ class Exchange:
             self._has_answered = True
             self.first_byte_s = self.service.now_s()
             data = self._answer_head(self._extra_lines()) + data
+            leg = self._answering
+            if leg is not None and not leg.is_over and not self._reframes:
+                assert leg.connection is not None
+                leg.connection.forward = client.write_through()
         client.write(data)
 
     def _answer_head(self, extra_lines: bytes) -> bytes:
@@ -239,14 +272,14 @@ class Exchange:
         if self.service.config.names_workers:
             extra_lines += self._worker_lines()
         if self._reframes:
-            return render_response_head(head, _REFRAMED, extra_lines)
+            return render_response_head(head, extra_lines, reframed=True)
         ends_with_connection = (
             head.content_length is None and not head.is_chunked and head.status not in (204, 304)
         )
         if ends_with_connection and self._keep_alive:
             self._keep_alive = False
             extra_lines += b"connection: close\r\n"
-        return render_response_head(head, _REPLACED, extra_lines)
+        return render_response_head(head, extra_lines)
 
     def _payload_sink_for_answer(self, head: ResponseHead) -> PayloadSink | None:
         """Return who wants the payload of the answer; None where its wire bytes suffice."""
@@ -301,7 +334,8 @@ class Exchange:
         if not self._has_answered:
             self._write(b"")
         leg = self._answering
-        assert leg is not None and leg.head is not None
+        assert leg is not None
+        assert leg.head is not None
         self._end(leg.head.status, "")
 
     # --- ends ---
@@ -318,9 +352,9 @@ class Exchange:
         self.answer_error(error)
         self._forget()
 
+    @abstractmethod
     def _suspect_legs(self) -> None:
-        """Have the workers that are late looked at. Subclasses define it."""
-        raise AssertionError("abstract")
+        """Have the workers that are late looked at."""
 
     def client_gone(self) -> None:
         """The client left: stop the work for it. May be said again, and after the answer."""

@@ -26,7 +26,7 @@ class Endpoint:
     merges_logprobs: bool = False
     """Whether `input_token_logprobs` of the prefill's answer belong into the decode's."""
     num_extra_events: int = 0
-    """Events of its streams that carry no token, `[DONE]` aside: the last one, with the reason to stop."""
+    """Events of its streams that carry no token: the role at first, the reason to stop at last."""
     worker_path: str | None = None
     """The path at the worker where it differs from `path`."""
 

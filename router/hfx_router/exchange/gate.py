@@ -47,7 +47,7 @@ class AdmissionGate:
         return self._next_ticket
 
     def apply(self, ticket: int, applicant: Applicant) -> None:
-        """Decide about a new request; its `admitted` or `refused` may be called before this returns."""
+        """Decide about a new request; may call its `admitted` or `refused` before it returns."""
         now_s = self._now_s()
         outcome = self._admission.offer(ticket, now_s)
         if outcome is AdmissionOutcome.QUEUED:

@@ -19,12 +19,12 @@ _STALE_WITHIN_S = 1.0
 class LegOwner(Protocol):
     """What an exchange hears from its legs."""
 
-    def leg_head(self, leg: "Leg", head: ResponseHead) -> None:
-        """The worker answers."""
+    def leg_head(self, leg: "Leg", head: ResponseHead) -> PayloadSink | None:
+        """The worker answers; return who wants the payload without its framing, if anybody."""
         ...
 
-    def leg_payload_sink(self, leg: "Leg") -> PayloadSink | None:
-        """Return who wants the payload of the answer without its framing, if anybody."""
+    def leg_whole(self, leg: "Leg", head: ResponseHead, body: bytes) -> None:
+        """The complete answer at once, with its body by length; the leg is over."""
         ...
 
     def leg_body(self, leg: "Leg", data: bytes) -> None:
@@ -106,16 +106,18 @@ class Leg:
 
     # --- ResponseSink ---
 
-    def on_head(self, head: ResponseHead) -> None:
+    def on_head(self, head: ResponseHead) -> PayloadSink | None:
         """See ResponseSink."""
         self.head = head
-        worker = self.worker
-        self._service.recorder.upstream_answers[worker.spec.role, head.status] += 1
-        self._owner.leg_head(self, head)
+        self._service.recorder.upstream_answers[self.worker.spec.role, head.status] += 1
+        return self._owner.leg_head(self, head)
 
-    def payload_sink(self) -> PayloadSink | None:
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
         """See ResponseSink."""
-        return self._owner.leg_payload_sink(self)
+        self.head = head
+        self._service.recorder.upstream_answers[self.worker.spec.role, head.status] += 1
+        self._account_answer()
+        self._owner.leg_whole(self, head, body)
 
     def on_body(self, data: bytes) -> None:
         """See ResponseSink."""
@@ -128,6 +130,8 @@ class Leg:
 
     def discard_answer(self) -> None:
         """Take the head for the whole answer, and close; the owner hears nothing more."""
+        if self.is_over:
+            return
         self._account_answer()
         if self.connection is not None:
             self.connection.abandon()

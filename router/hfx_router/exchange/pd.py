@@ -38,7 +38,7 @@ class PdExchange(Exchange):
     _decode: Leg | None = None
     _merge: LogprobMerge | None = None
     _num_prompts: int | None = None
-    _rids: tuple[str, ...] = ()
+    _rid: str | list[str] = ""
 
     def _accept(self) -> None:
         super()._accept()
@@ -75,75 +75,69 @@ class PdExchange(Exchange):
                 is_streaming=bool(self._fields.stream), emit=self._emit_merged
             )
         bodies = self._leg_bodies(prefill, decode)
-        self._prefill = self._leg(prefill, bodies[0])
-        self._decode = self._leg(decode, bodies[1])
+        self._prefill = self._make_leg(prefill, bodies[0])
+        self._decode = self._make_leg(decode, bodies[1])
         self._prefill.start()
         self._decode.start()
-
-    def _leg(self, worker: Worker, body: bytes) -> Leg:
-        service = self.service
-        return Leg(
-            service, self, worker, service.pool(worker), self._upstream_request(worker, body)
-        )
 
     def _leg_bodies(self, prefill: Worker, decode: Worker) -> tuple[bytes, bytes]:
         """Return the bodies for the two legs: the client's, paired by a fresh room."""
         service = self.service
+        room = service.rooms.take(self._num_prompts or 1)
         members = pairing_members(
-            bootstrap_address_members(prefill.bootstrap_host, prefill.bootstrap_port),
-            service.rooms.take(self._num_prompts or 1),
+            bootstrap_address_members(prefill.bootstrap_host, prefill.bootstrap_port), room
         )
-        rid = self._fields.rid
-        if not rid:
-            rid = f"{service.rng.getrandbits(128):032x}"
-            members += b',"rid":"%b"' % rid.encode()
-        self._rids = _leg_rids(rid, self._num_prompts)
+        if self._fields.rid:
+            self._rid = self._fields.rid
+        else:
+            self._rid = rid = f"{service.rid_prefix}{room:016x}"
+            members = b'%b,"rid":"%b"' % (members, rid.encode())
         body = self.request.body
-        prefill_rank, decode_rank = prefill.spec.dp_rank, decode.spec.dp_rank
-        if prefill_rank is None and decode_rank is None:
+        if prefill.spec.dp_rank is None and decode.spec.dp_rank is None:
             paired = append_members(body, members)
             return paired, paired
         if self._fields.chooses_dp_rank():
             body = remove_members(body, DP_FIELDS)
-        prefill_members = decode_members = members
-        if prefill_rank is not None:
-            prefill_members += b',"routed_dp_rank":%d' % prefill_rank
-            decode_members += b',"disagg_prefill_dp_rank":%d' % prefill_rank
-        if decode_rank is not None:
-            decode_members += b',"routed_dp_rank":%d' % decode_rank
-        return append_members(body, prefill_members), append_members(body, decode_members)
+        return _ranked_bodies(body, members, prefill.spec.dp_rank, decode.spec.dp_rank)
 
     # --- what the legs report ---
 
-    def leg_head(self, leg: Leg, head: ResponseHead) -> None:
+    def leg_head(self, leg: Leg, head: ResponseHead) -> PayloadSink | None:
         """See LegOwner."""
         if head.status < 300:
             if leg is self._decode:
                 self._answering = leg
-            return
-        if leg is self._prefill and self._has_answered:
-            return  # the decode is answering, so the hand-off has happened
-        if head.status in self._retryable_statuses and self._retries(leg.worker, head.status):
+        elif leg is self._prefill and self._has_answered:
+            return None  # the decode is answering, so the hand-off has happened
+        elif head.status in self._retryable_statuses and self._retries(leg.worker, head.status):
             leg.discard_answer()
             self._cancel_legs(aborts=True)
-            return
-        self._answering = leg
-        self._merge = None
-        self._cancel_other(leg)
-
-    def leg_payload_sink(self, leg: Leg) -> PayloadSink | None:
-        """See LegOwner."""
-        if self._merge is not None:
-            self._reframes = True
-            if leg is self._prefill:
-                return self._merge.feed_prefill
-            if leg.head is not None and leg.head.is_event_stream:
-                self._meter = SseMeter()
-            return self._merge.feed_decode
-        if leg is not self._answering:
             return None
-        assert leg.head is not None
-        return self._payload_sink_for_answer(leg.head)
+        else:
+            self._answering = leg
+            self._merge = None
+            self._cancel_other(leg)
+        if self._merge is not None:
+            return self._merge_sink(leg, head, self._merge)
+        return self._payload_sink_for_answer(head) if leg is self._answering else None
+
+    def _merge_sink(self, leg: Leg, head: ResponseHead, merge: LogprobMerge) -> PayloadSink:
+        self._reframes = True
+        if leg is self._prefill:
+            return merge.feed_prefill
+        if head.is_event_stream:
+            self._meter = SseMeter()
+        return merge.feed_decode
+
+    def leg_whole(self, leg: Leg, head: ResponseHead, body: bytes) -> None:
+        """See LegOwner."""
+        on_payload = self.leg_head(leg, head)
+        if self._retry is not None:
+            return
+        if on_payload is not None:
+            on_payload(body)
+        self.leg_body(leg, body)
+        self.leg_end(leg)
 
     def leg_body(self, leg: Leg, data: bytes) -> None:
         """See LegOwner."""
@@ -213,7 +207,7 @@ class PdExchange(Exchange):
         if leg is None or leg.is_over:
             return
         if aborts and leg.was_sent:
-            self.service.aborter.abort(leg.worker, self._rids)
+            self.service.aborter.abort(leg.worker, _leg_rids(self._rid, self._num_prompts))
         leg.cancel()
 
     def _cancel_legs(self, *, aborts: bool) -> None:
@@ -236,15 +230,29 @@ class PdExchange(Exchange):
                 self.service.registry.suspect(leg.worker)
 
     def _worker_lines(self) -> bytes:
-        assert self._prefill is not None and self._decode is not None
+        assert self._prefill is not None
+        assert self._decode is not None
         return (
             f"x-hfx-prefill-worker: {self._prefill.worker.shown_url}\r\n"
             f"x-hfx-decode-worker: {self._decode.worker.shown_url}\r\n"
         ).encode()
 
 
+def _ranked_bodies(
+    body: bytes, members: bytes, prefill_rank: int | None, decode_rank: int | None
+) -> tuple[bytes, bytes]:
+    """Return the bodies for legs of which at least one goes to a data-parallel rank."""
+    prefill_members = decode_members = members
+    if prefill_rank is not None:
+        prefill_members += b',"routed_dp_rank":%d' % prefill_rank
+        decode_members += b',"disagg_prefill_dp_rank":%d' % prefill_rank
+    if decode_rank is not None:
+        decode_members += b',"routed_dp_rank":%d' % decode_rank
+    return append_members(body, prefill_members), append_members(body, decode_members)
+
+
 def _leg_rids(rid: str | list[str], num_prompts: int | None) -> tuple[str, ...]:
-    """Return the ids under which SGLang knows the parts of a request (a batch gets a suffix each)."""
+    """Return the ids under which SGLang knows the parts of a request; a batch has one for each."""
     if isinstance(rid, list):
         return tuple(rid[:_MAX_ABORT_CALLS])
     if num_prompts is None:

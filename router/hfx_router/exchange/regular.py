@@ -47,20 +47,23 @@ class RegularExchange(Exchange):
                 remove_members(body, DP_FIELDS) if self._fields.chooses_dp_rank() else body,
                 b'"routed_dp_rank":%d' % worker.spec.dp_rank,
             )
-        self._leg = self._answering = leg = Leg(
-            service, self, worker, service.pool(worker), self._upstream_request(worker, body)
-        )
+        self._leg = self._answering = leg = self._make_leg(worker, body)
         leg.start()
 
-    def leg_head(self, leg: Leg, head: ResponseHead) -> None:
+    def leg_head(self, leg: Leg, head: ResponseHead) -> PayloadSink | None:
         """See LegOwner."""
         if head.status in self._retryable_statuses and self._retries(leg.worker, head.status):
             leg.discard_answer()
+            return None
+        return self._payload_sink_for_answer(head)
 
-    def leg_payload_sink(self, leg: Leg) -> PayloadSink | None:
+    def leg_whole(self, leg: Leg, head: ResponseHead, body: bytes) -> None:
         """See LegOwner."""
-        assert leg.head is not None
-        return self._payload_sink_for_answer(leg.head)
+        if head.status not in self._retryable_statuses or not self._retries(
+            leg.worker, head.status
+        ):
+            self._write(body)
+            self._end(head.status, "")
 
     def leg_body(self, leg: Leg, data: bytes) -> None:
         """See LegOwner."""

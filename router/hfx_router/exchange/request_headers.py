@@ -23,14 +23,13 @@ _MAX_ID_BYTES = 256
 """A longer id is a mistake or an attack, and it is echoed into logs and answers."""
 
 
-def forwarded_lines(headers: Headers) -> list[bytes]:
+def forwarded_lines(headers: Headers) -> bytes:
     """Return the header lines for the worker, each with its line end, without framing and id."""
-    return [
-        b"%b: %b\r\n" % field
-        for field in headers
-        if field[0] in FORWARDED
-        or (field[0][:2] == b"x-" and field[0].startswith(FORWARDED_PREFIXES))
-    ]
+    lines = b""
+    for name, value in headers:
+        if name in FORWARDED or (name[:2] == b"x-" and name.startswith(FORWARDED_PREFIXES)):
+            lines += b"%b: %b\r\n" % (name, value)
+    return lines
 
 
 class RequestIds:

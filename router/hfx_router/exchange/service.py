@@ -54,6 +54,8 @@ class Service:
     request_ids: RequestIds
     aborter: Aborter
     gate: AdmissionGate | None
+    rid_prefix: str
+    """Begins the ids under which workers know requests; random, so that routers do not collide."""
     exchanges: "set[Exchange]" = field(default_factory=set)
     _pools: dict[tuple[str, int], ConnectionPool] = field(default_factory=dict)
     _pool_of: dict[str, ConnectionPool] = field(default_factory=dict)

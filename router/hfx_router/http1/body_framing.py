@@ -1,4 +1,4 @@
-"""Where a worker's answer ends. Walks the framing of a body without changing or copying the wire bytes.
+"""Where a worker's answer ends. Walks the framing of a body and leaves the wire bytes as they are.
 
 `feed(data)` says how many of the bytes belong to this body, so that they can be passed on as they
 are; `on_payload`, when given, also receives the payload without its framing.
@@ -12,6 +12,9 @@ from hfx_router.http1.response_head import ResponseFormatError, ResponseHead
 PayloadSink = Callable[[bytes], None]
 
 _HEX_DIGITS = b"0123456789abcdefABCDEF"
+_SHORT_LINE_BYTES = 12
+"""A chunk-size line without extensions, its end included."""
+
 _MAX_LINE_BYTES = 4096
 """Longest chunk-size or trailer line taken; SGLang's are under ten bytes."""
 
@@ -28,7 +31,7 @@ class BodyFraming(Protocol):
         ...
 
     def feed(self, data: bytes) -> int:
-        """Return how many bytes of `data` belong to this body (all of them unless it ends in it)."""
+        """Return how many bytes of `data` belong to this body: all, unless it ends among them."""
         ...
 
     def end(self) -> bool:
@@ -91,6 +94,7 @@ class ChunkedBody:
         self._payload_left_bytes = 0
         self._after_payload = False
         self._in_trailer = False
+        self._is_at_chunk = True
         self.is_complete = False
 
     @property
@@ -110,13 +114,36 @@ class ChunkedBody:
         Raises:
             ResponseFormatError: the chunk framing is broken.
         """
-        position = 0
+        position = self._take_whole_chunks(data) if self._is_at_chunk else 0
         end = len(data)
+        if position == end:
+            return end
         while position < end and not self.is_complete:
             if self._payload_left_bytes:
                 position = self._take_payload(data, position)
             else:
                 position = self._take_line(data, position)
+        self._is_at_chunk = self.is_aligned
+        return position
+
+    def _take_whole_chunks(self, data: bytes) -> int:
+        """Take the chunks that are complete in `data`; return where the rest begins.
+
+        Servers of event streams send one chunk at a time, so there seldom is a rest.
+        """
+        on_payload = self._on_payload
+        position = 0
+        while (eol := data.find(b"\r\n", position, position + _SHORT_LINE_BYTES)) > position:
+            digits = data[position:eol]
+            if digits.translate(None, _HEX_DIGITS):
+                break
+            start = eol + 2
+            stop = start + int(digits, 16)
+            if stop == start or data[stop : stop + 2] != b"\r\n":
+                break
+            if on_payload is not None:
+                on_payload(data[start:stop])
+            position = stop + 2
         return position
 
     def _take_payload(self, data: bytes, position: int) -> int:

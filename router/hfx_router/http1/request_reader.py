@@ -1,4 +1,4 @@
-"""Client bytes in, complete requests out. Parses with llhttp; owns the limits on what a client may send.
+"""Client bytes in, complete requests out. Parses with llhttp; owns the limits on requests.
 
 Refuses rather than repairs: whatever llhttp finds ambiguous (both body lengths, bare line feeds,
 unknown transfer codings) ends the connection, because a proxy that guesses can be smuggled through.
@@ -19,7 +19,7 @@ from hfx_sgl.errors import (
 Headers = list[tuple[bytes, bytes]]
 
 _CHUNK_OVERHEAD_RATIO = 8
-"""Wire bytes allowed per payload byte of a chunked body; a chunk of one byte costs six on the wire."""
+"""Wire bytes allowed per byte of a chunked body; a chunk of one byte costs six on the wire."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

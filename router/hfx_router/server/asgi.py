@@ -1,4 +1,4 @@
-"""Runs one request through an ASGI app: the way of the control plane, where convenience beats speed."""
+"""Runs one request through an ASGI app: the way of the control plane."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
 from hfx_router.errors import render_error
@@ -192,6 +193,10 @@ class ClientConnection(asyncio.Protocol):
         """Send bytes of an answer."""
         if self._transport is not None:
             self._transport.write(data)
+
+    def write_through(self) -> Callable[[bytes], None]:
+        """Return what sends bytes by the shortest way, for as long as the connection is open."""
+        return self.write if self._transport is None else self._transport.write
 
     def finished(self, *, keep_alive: bool) -> None:
         """The answer is complete; go on to the next request or close."""

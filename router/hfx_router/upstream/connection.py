@@ -1,6 +1,7 @@
 """One HTTP/1.1 connection to a worker, carrying one request at a time."""
 
 import asyncio
+from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -28,12 +29,12 @@ class LegFailure(StrEnum):
 class ResponseSink(Protocol):
     """Receives one answer. The calls come in the order in which they stand here."""
 
-    def on_head(self, head: ResponseHead) -> None:
-        """The final head has arrived."""
+    def on_head(self, head: ResponseHead) -> PayloadSink | None:
+        """The final head has arrived; return who wants the payload without its framing, if any."""
         ...
 
-    def payload_sink(self) -> PayloadSink | None:
-        """Return who wants the payload without its framing, if anybody; asked after the head."""
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        """A short answer has arrived in one piece: this call in place of all the others."""
         ...
 
     def on_body(self, data: bytes) -> None:
@@ -54,7 +55,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_framing", "_head", "_head_buffer", "_is_paused", "_pool", "_saw_bytes", "_sink",
-        "_transport", "idle_since_s", "is_open", "num_requests",
+        "_transport", "forward", "idle_since_s", "is_open", "num_requests",
     )  # fmt: skip
 
     def __init__(self, pool: "ConnectionPool") -> None:
@@ -67,6 +68,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._saw_bytes = False
         self._is_paused = False
         self.is_open = False
+        self.forward: Callable[[bytes], None] | None = None
+        """Takes the rest of the body in place of `sink.on_body`, once the sink has set it."""
         self.num_requests = 0
         self.idle_since_s = 0.0
 
@@ -77,6 +80,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._framing = None
         self._head_buffer = b""
         self._saw_bytes = False
+        self.forward = None
         self.num_requests += 1
         self._transport.write(request)
 
@@ -100,6 +104,7 @@ class UpstreamConnection(asyncio.Protocol):
     def abandon(self) -> None:
         """Close at once and tell nobody; this is how SGLang learns that an answer is not wanted."""
         self._sink = None
+        self.forward = None
         self.is_open = False
         if self._transport is not None:
             self._transport.abort()
@@ -122,17 +127,14 @@ class UpstreamConnection(asyncio.Protocol):
         self._saw_bytes = True
         try:
             if self._framing is None:
-                rest = self._read_head(data, sink)
-                if rest is None or self._sink is not sink:
-                    return
-                data = rest
-            self._read_body(data, sink)
+                self._read_head(data, sink)
+            else:
+                self._read_body(data, sink, self._framing)
         except ResponseFormatError:
             self._framing = None  # it may have got further than the bytes that were passed on
             self._fail(LegFailure.PROTOCOL)
 
-    def _read_head(self, data: bytes, sink: ResponseSink) -> bytes | None:
-        """Return the bytes after the head, or None while it is incomplete."""
+    def _read_head(self, data: bytes, sink: ResponseSink) -> None:
         if self._head_buffer:
             data = self._head_buffer + data
             self._head_buffer = b""
@@ -142,44 +144,52 @@ class UpstreamConnection(asyncio.Protocol):
                 if len(data) >= MAX_HEAD_BYTES + 4:  # its end would be among these
                     raise ResponseFormatError("head too large")
                 self._head_buffer = data
-                return None
+                return
             head = parse_response_head(data[:end])
             data = data[end + 4 :]
             if head.status >= 200:
                 break
             if head.status == 101:
                 raise ResponseFormatError("switching protocols was not asked for")
+        if head.content_length == len(data) and head.is_plain:
+            self._release(reuse=head.keeps_alive)
+            sink.on_whole(head, data)
+            return
         self._head = head
-        sink.on_head(head)
+        on_payload = sink.on_head(head)
         if self._sink is sink:
-            self._framing = framing_of(head, sink.payload_sink())
-        return data
+            self._framing = framing = framing_of(head, on_payload)
+            self._read_body(data, sink, framing)
 
-    def _read_body(self, data: bytes, sink: ResponseSink) -> None:
-        framing = self._framing
-        assert framing is not None
+    def _read_body(self, data: bytes, sink: ResponseSink, framing: BodyFraming) -> None:
+        has_surplus = False
         if data:
             num_bytes = framing.feed(data)
-            has_surplus = num_bytes < len(data)
-            sink.on_body(data[:num_bytes] if has_surplus else data)
-            if self._sink is not sink:
-                return
-        else:
-            has_surplus = False
+            if num_bytes < len(data):
+                has_surplus = True
+                data = data[:num_bytes]
+            if self.forward is not None:
+                self.forward(data)
+            else:
+                sink.on_body(data)
+                if self._sink is not sink:
+                    return
         if framing.is_complete:
-            self._finish(sink, is_reusable=not has_surplus)
+            assert self._head is not None
+            self._release(reuse=self._head.keeps_alive and not has_surplus)
+            sink.on_end()
 
-    def _finish(self, sink: ResponseSink, *, is_reusable: bool) -> None:
+    def _release(self, *, reuse: bool) -> None:
+        """The answer is complete: go back to the pool, or close."""
         self._sink = None
         self._framing = None
-        assert self._head is not None
-        if is_reusable and self._head.keeps_alive and self.is_open:
+        self.forward = None
+        if reuse and self.is_open:
             if self._is_paused:
                 self.resume()
             self._pool.give_back(self)
         else:
             self._close()
-        sink.on_end()
 
     def eof_received(self) -> bool:
         """See asyncio.Protocol."""

@@ -112,6 +112,20 @@ async def test_rooms_of_batches_never_overlap(body: bytes) -> None:
         assert len(taken) == num_taken
 
 
+async def test_the_rooms_of_a_large_batch_are_all_its_own() -> None:
+    """Every request has a block of 2^16 rooms, and a batch must not count out of its own."""
+    async with one_pair() as (router, prefill, decode):
+        prompts = ",".join(['""'] * 40_000).encode()
+        for _ in range(8):
+            prefill.queue(answer(body=b"[]"))
+            decode.queue(answer(body=b"[]"))
+            assert (await router.post("/generate", b'{"text":[%b]}' % prompts)).status == 200
+            await router.until_legs_are_over()
+        for request in _generate(prefill):
+            room = request.json()["bootstrap_room"]
+            assert room >> 16 == (room + 40_000 - 1) >> 16
+
+
 async def test_batch_of_completions() -> None:
     async with one_pair() as (router, prefill, decode):
         body = b'{"prompt":["a","b"]}'

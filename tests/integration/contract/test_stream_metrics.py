@@ -49,5 +49,7 @@ async def test_streams_are_measured(path: str, body: bytes, mode: str) -> None:
     assert _value(scraped, "smg_router_tpot_seconds_count") == 1
     assert 0.001 < _value(scraped, "smg_router_tpot_seconds_sum") < 0.2
     assert _value(scraped, "smg_router_requests_total") == 2
-    tokens = re.findall(r'^smg_router_tokens_total\{.*token_type="output".*\} (\S+)$', scraped, re.M)
+    tokens = re.findall(
+        r'^smg_router_tokens_total\{.*token_type="output".*\} (\S+)$', scraped, re.M
+    )
     assert list(map(float, tokens)) == [5]

@@ -129,7 +129,10 @@ async def test_during_the_wait_before_another_attempt() -> None:
             await client.send(_post())
             await worker.wait_requests(1, path="/generate")
             await router.until_legs_are_over()
+            [exchange] = router.router.service.exchanges
+            assert exchange._retry is not None
         await _is_settled(router)
+        assert exchange._retry is None
         assert len(worker.requests_for("/generate")) == 1
 
 

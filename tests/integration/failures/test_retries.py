@@ -8,7 +8,7 @@ from support.engine import event, sse_answer
 from support.inference import DONE
 from support.mock_worker import RecordedRequest, RecordingWorker
 from support.router import RunningRouter, eventually, one_pair, one_worker, pd_flags, running_router
-from support.script import Ending, Script, answer, closed, cut_body, cut_head, garbage
+from support.script import Ending, Script, answer, closed, cut_body, cut_head, garbage, stalled
 
 from hfx_sgl.types import Role
 
@@ -71,6 +71,24 @@ async def test_a_worker_that_refuses_connections() -> None:
         for _ in range(2):
             assert (await router.post()).status == 200
         assert router.worker(first).num_failed >= 1
+
+
+@pytest.mark.parametrize("policy", ["cache_aware", "manual"])
+async def test_a_policy_that_would_choose_the_same_worker_has_to_choose_another(
+    policy: str,
+) -> None:
+    async with (
+        RecordingWorker() as first,
+        RecordingWorker() as second,
+        running_router("--worker-urls", first.url, second.url, "--policy", policy) as router,
+    ):
+        sticky = [(b"x-smg-routing-key", b"session-1")]
+        body = b'{"text":"%b"}' % (b"the same long prompt " * 50)
+        assert (await router.post("/generate", body, headers=sticky)).status == 200
+        usual, other = (first, second) if first.requests_for("/generate") else (second, first)
+        usual.queue(answer(status=503))
+        assert (await router.post("/generate", body, headers=sticky)).status == 200
+        assert _num_posts(usual, other) == [2, 1]
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 409, 422, 500, 501, 505])
@@ -179,28 +197,26 @@ PD_FAILURES = {**FAILURES, "500": answer(status=500)}
 async def test_a_pair_is_tried_again_with_a_fresh_room(failure: Script, failing: str) -> None:
     async with one_pair() as (router, prefill, decode):
         bad, good = (prefill, decode) if failing == "prefill" else (decode, prefill)
-        bad.queue(failure)
-        hung: list[RecordedRequest] = []
 
-        def hang_once(request: RecordedRequest) -> Script | None:
-            if request.route != "/generate" or hung:
+        async def fail_once(request: RecordedRequest) -> Script | None:
+            if request.route != "/generate" or len(bad.requests_for("/generate")) > 1:
                 return None
-            hung.append(request)
-            return Script()
+            await good.wait_requests(1, path="/generate")
+            return failure
 
-        good.respond = hang_once
-        received = await router.post()
-        assert received.status == 200
-        # The good leg may have been given up before its request was on the way.
-        tries = bad.requests_for("/generate")
-        assert len(tries) == 2
-        (first_room, first_rid), (second_room, second_rid) = map(_pairing, tries)
+        bad.respond = fail_once
+        good.queue(stalled())
+        assert (await router.post()).status == 200
+        tries = [
+            [_pairing(request) for request in await worker.wait_requests(2, path="/generate")]
+            for worker in (bad, good)
+        ]
+        assert tries[0] == tries[1]
+        (first_room, first_rid), (second_room, second_rid) = tries[0]
         assert first_room != second_room
         assert first_rid != second_rid
-        assert _pairing(good.requests_for("/generate")[-1]) == (second_room, second_rid)
-        if hung and _pairing(hung[0])[0] == first_room:
-            [aborted] = await good.wait_requests(1, path="/abort_request")
-            assert aborted.json()["rid"] == first_rid
+        [aborted] = await good.wait_requests(1, path="/abort_request")
+        assert aborted.json()["rid"] == first_rid
 
 
 async def test_a_clients_rid_is_kept_over_attempts() -> None:

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 
 import pytest
+from hfx_router.http1.body_framing import PayloadSink
 from hfx_router.http1.response_head import ResponseHead
 from hfx_router.upstream.connection import MAX_HEAD_BYTES, LegFailure, UpstreamConnection
 from support.cuts import cut
@@ -217,9 +218,10 @@ def test_a_sink_may_abandon_at_any_call() -> None:
             super().__init__()
             self._call = call
 
-        def on_head(self, head: ResponseHead) -> None:
-            super().on_head(head)
+        def on_head(self, head: ResponseHead) -> PayloadSink | None:
+            on_payload = super().on_head(head)
             self._leave("head")
+            return on_payload
 
         def on_body(self, data: bytes) -> None:
             super().on_body(data)
