@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from hfx_router.http1.request_reader import ParsedRequest, ReadLimits
 from hfx_router.metrics.recorder import Recorder
+from hfx_router.outbox import ImmediateOutbox
 from hfx_router.server.asgi import AsgiApp
 from hfx_router.server.connection import ClientConnection, Handler
 from hfx_router.server.front import ClientTimeouts, Front
@@ -58,6 +59,7 @@ class ClientSide:
             make_request_id=lambda fields, prefix: fields.get(b"x-request-id", prefix.encode()),
             recorder=self.recorder,
             now_s=self.clock.now_s,
+            outbox=ImmediateOutbox(),
             limits=limits or ReadLimits(),
             timeouts=timeouts or ClientTimeouts(),
         )

@@ -2,6 +2,7 @@
 
 from hfx_router.http1.body_framing import PayloadSink
 from hfx_router.http1.response_head import ResponseHead
+from hfx_router.outbox import ImmediateOutbox
 from hfx_router.upstream.connection import LegFailure, UpstreamConnection
 from hfx_router.upstream.pool import ConnectionPool
 from support.fake_transport import FakeTransport
@@ -59,6 +60,7 @@ class WorkerSide:
             host,
             30000,
             now_s=self.clock.now_s,
+            outbox=ImmediateOutbox(),
             connect_timeout_s=5.0,
             idle_timeout_s=idle_timeout_s,
         )

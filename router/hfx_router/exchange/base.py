@@ -263,6 +263,8 @@ class Exchange(ABC):
             if leg is not None and not leg.is_over and not self._reframes:
                 assert leg.connection is not None
                 leg.connection.forward = client.write_through()
+                leg.connection.forward(data)
+                return
         client.write(data)
 
     def _answer_head(self, extra_lines: bytes) -> bytes:

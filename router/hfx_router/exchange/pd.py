@@ -131,6 +131,16 @@ class PdExchange(Exchange):
 
     def leg_whole(self, leg: Leg, head: ResponseHead, body: bytes) -> None:
         """See LegOwner."""
+        if head.status >= 300 or self._merge is not None:
+            self._leg_whole_in_steps(leg, head, body)
+        elif leg is self._decode:
+            self._answering = leg
+            self._write(body)
+            self._end(head.status, "")
+        elif self._client is None:
+            self._forget()  # the prefill's answer was all that was left
+
+    def _leg_whole_in_steps(self, leg: Leg, head: ResponseHead, body: bytes) -> None:
         on_payload = self.leg_head(leg, head)
         if self._retry is not None:
             return

@@ -12,6 +12,7 @@ from hfx_router.exchange.abort import Aborter
 from hfx_router.exchange.gate import AdmissionGate
 from hfx_router.exchange.request_headers import RequestIds
 from hfx_router.metrics.recorder import Recorder
+from hfx_router.outbox import Outbox
 from hfx_router.upstream.pool import ConnectionPool
 from hfx_router.workers.registry import Registry
 from hfx_router.workers.worker import Worker
@@ -54,6 +55,7 @@ class Service:
     request_ids: RequestIds
     aborter: Aborter
     gate: AdmissionGate | None
+    outbox: Outbox
     rid_prefix: str
     """Begins the ids under which workers know requests; random, so that routers do not collide."""
     exchanges: "set[Exchange]" = field(default_factory=set)
@@ -70,6 +72,7 @@ class Service:
                 pool = self._pools[address] = ConnectionPool(
                     *address,
                     now_s=self.now_s,
+                    outbox=self.outbox,
                     connect_timeout_s=self.config.connect_timeout_s,
                     idle_timeout_s=self.config.upstream_idle_timeout_s,
                 )

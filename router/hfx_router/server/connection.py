@@ -170,6 +170,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._error = error
         self._drop_at_s = self._front.now_s() + _LINGER_S
+        self._front.outbox.flush()
         self._transport.write_eof()
         if self._is_reading_paused:
             self._is_reading_paused = False
@@ -192,11 +193,14 @@ class ClientConnection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes of an answer."""
         if self._transport is not None:
-            self._transport.write(data)
+            self._front.outbox.write(self._transport, data)
 
     def write_through(self) -> Callable[[bytes], None]:
         """Return what sends bytes by the shortest way, for as long as the connection is open."""
-        return self.write if self._transport is None else self._transport.write
+        if self._transport is None:
+            return self.write
+        self._front.outbox.flush()  # what was written before must go before
+        return self._transport.write
 
     def finished(self, *, keep_alive: bool) -> None:
         """The answer is complete; go on to the next request or close."""
@@ -228,6 +232,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _close(self) -> None:
         if self._transport is not None:
+            self._front.outbox.flush()
             self._transport.close()
 
     # --- what the front calls ---

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hfx_router.http1.request_reader import ParsedRequest, ReadLimits
 from hfx_router.metrics.paths import fold_method, fold_path
 from hfx_router.metrics.recorder import Recorder
+from hfx_router.outbox import Outbox
 from hfx_router.server.asgi import AsgiApp, AsgiExchange
 from hfx_router.server.connection import ClientConnection, Handler
 from hfx_sgl.errors import RequestError
@@ -42,6 +43,7 @@ class Front:
         make_request_id: RequestIdMaker,
         recorder: Recorder,
         now_s: Callable[[], float],
+        outbox: Outbox,
         limits: ReadLimits,
         timeouts: ClientTimeouts,
     ) -> None:
@@ -50,6 +52,7 @@ class Front:
         self._make_request_id = make_request_id
         self._recorder = recorder
         self.now_s = now_s
+        self.outbox = outbox
         self.limits = limits
         self.timeouts = timeouts
         self.connections: set[ClientConnection] = set()

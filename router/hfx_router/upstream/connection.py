@@ -82,7 +82,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._saw_bytes = False
         self.forward = None
         self.num_requests += 1
-        self._transport.write(request)
+        self._pool.outbox.write(self._transport, request)
 
     @property
     def can_append(self) -> bool:

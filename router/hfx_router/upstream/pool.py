@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from hfx_router.outbox import Outbox
 from hfx_router.upstream.connection import LegFailure, ResponseSink, UpstreamConnection
 
 
@@ -11,6 +12,7 @@ class ConnectionPool:
 
     Args:
         now_s: reads the clock.
+        outbox: sends the requests.
         connect_timeout_s: how long opening may take.
         idle_timeout_s: how long a connection may lie unused; below the keep-alive time of the
             worker (5 s in SGLang), so that few requests meet a connection that is being closed.
@@ -22,12 +24,14 @@ class ConnectionPool:
         port: int,
         *,
         now_s: Callable[[], float],
+        outbox: Outbox,
         connect_timeout_s: float,
         idle_timeout_s: float,
     ) -> None:
         self._host = host
         self._port = port
         self._now_s = now_s
+        self.outbox = outbox
         self._connect_timeout_s = connect_timeout_s
         self._idle_timeout_s = idle_timeout_s
         self._idle: list[UpstreamConnection] = []

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hfx_router.outbox import ImmediateOutbox
 from hfx_router.upstream.connection import LegFailure, UpstreamConnection
 from hfx_router.upstream.pool import ConnectionPool
 from support.fake_transport import FakeTransport
@@ -140,6 +141,7 @@ def network_pool(connect_timeout_s: float = 5.0) -> ConnectionPool:
     return ConnectionPool(
         "10.0.0.1",
         30000,
+        outbox=ImmediateOutbox(),
         now_s=FakeClock().now_s,
         connect_timeout_s=connect_timeout_s,
         idle_timeout_s=4.0,
