@@ -46,6 +46,40 @@ async def test_stream_has_both(pd_url: str, direct_url: str) -> None:
     assert_close(ours["input_token_logprobs"], theirs["input_token_logprobs"])
 
 
+@pytest.mark.parametrize("prompt", ["the quick brown", ["the quick", "hello world, you"]])
+async def test_completions_that_echo_have_the_prompt_s(
+    pd_url: str, direct_url: str, prompt: Any
+) -> None:
+    body = {
+        "model": "tiny", "prompt": prompt, "max_tokens": 4, "temperature": 0,
+        "ignore_eos": True, "echo": True, "logprobs": 1,
+    }  # fmt: skip
+    ours = (await post(pd_url, "/v1/completions", body)).body["choices"]
+    theirs = (await post(direct_url, "/v1/completions", body)).body["choices"]
+    for a, b in zip(ours, theirs, strict=True):
+        assert a["text"] == b["text"]
+        assert a["logprobs"]["tokens"] == b["logprobs"]["tokens"]
+        assert len(a["logprobs"]["token_logprobs"]) == len(b["logprobs"]["token_logprobs"])
+        assert a["logprobs"]["token_logprobs"][1:] == pytest.approx(
+            b["logprobs"]["token_logprobs"][1:], abs=1e-2
+        )
+
+
+async def test_a_stream_that_echoes_has_the_prompt_s_once(pd_url: str, direct_url: str) -> None:
+    body = {
+        "model": "tiny", "prompt": "the quick brown", "max_tokens": 4, "temperature": 0,
+        "ignore_eos": True, "echo": True, "logprobs": 1, "stream": True,
+    }  # fmt: skip
+    streams = []
+    for url in (pd_url, direct_url):
+        events = [
+            json.loads(e) async for e in stream(url, "/v1/completions", body) if e != "[DONE]"
+        ]
+        logprobs = [event["choices"][0]["logprobs"] for event in events if event["choices"]]
+        streams.append([token for part in logprobs if part for token in part["tokens"]])
+    assert streams[0] == streams[1]
+
+
 async def test_chat_logprobs_pass_through(pd_url: str, direct_url: str) -> None:
     body = {
         "model": "tiny",

@@ -16,6 +16,8 @@ class RoutingFields(msgspec.Struct, kw_only=True):
     rid: str | list[str] | None = None
     return_logprob: bool | list[bool] | None = None
     n: int | None = None
+    echo: bool | None = None
+    logprobs: Raw | UnsetType = UNSET
     sampling_params: Raw | UnsetType = UNSET
     messages: Raw | UnsetType = UNSET
     prompt: Raw | UnsetType = UNSET
@@ -50,6 +52,10 @@ class RoutingFields(msgspec.Struct, kw_only=True):
         """Whether log probabilities are asked for, for any prompt of a batch."""
         wanted = self.return_logprob
         return any(wanted) if isinstance(wanted, list) else bool(wanted)
+
+    def wants_echoed_logprobs(self) -> bool:
+        """Whether a completion is to repeat its prompt with log probabilities."""
+        return bool(self.echo) and self.logprobs is not UNSET and bytes(self.logprobs) != b"null"
 
     def prompt_json(self) -> bytes:
         """Return the JSON text of the field that carries the prompt; empty without one."""
@@ -113,6 +119,8 @@ def batch_size(fields: RoutingFields) -> int | None:
     Raises:
         InvalidRequestError: the batch is empty or larger than MAX_BATCH.
     """
+    if fields.text is UNSET and fields.prompt is UNSET and fields.input_ids is UNSET:
+        return None  # a chat is one prompt
     for name, raw in (("text", fields.text), ("prompt", fields.prompt)):
         if raw is not UNSET and bytes(raw).lstrip()[:1] == b"[":
             return _batch_of(name, raw)

@@ -16,6 +16,14 @@ class PdSupport(Enum):
     """SGLang has no hand-off for it."""
 
 
+class PromptLogprobs(Enum):
+    """What an endpoint can tell about its prompt's tokens."""
+
+    NONE = "none"
+    GENERATE = "generate"
+    COMPLETIONS = "completions"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
     """One POST path."""
@@ -23,8 +31,8 @@ class Endpoint:
     path: str
     id_prefix: str = "req-"
     pd: PdSupport = PdSupport.NONE
-    merges_logprobs: bool = False
-    """Whether `input_token_logprobs` of the prefill's answer belong into the decode's."""
+    prompt_logprobs: PromptLogprobs = PromptLogprobs.NONE
+    """How log probabilities of the prompt, which only the prefill has, get into the answer."""
     num_extra_events: int = 0
     """Events of its streams that carry no token: the role at first, the reason to stop at last."""
     worker_path: str | None = None
@@ -37,11 +45,21 @@ class Endpoint:
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
-    Endpoint(path="/generate", id_prefix="gnt-", pd=PdSupport.PAIR, merges_logprobs=True),
+    Endpoint(
+        path="/generate",
+        id_prefix="gnt-",
+        pd=PdSupport.PAIR,
+        prompt_logprobs=PromptLogprobs.GENERATE,
+    ),
     Endpoint(
         path="/v1/chat/completions", id_prefix="chatcmpl-", pd=PdSupport.PAIR, num_extra_events=2
     ),
-    Endpoint(path="/v1/completions", id_prefix="cmpl-", pd=PdSupport.PAIR),
+    Endpoint(
+        path="/v1/completions",
+        id_prefix="cmpl-",
+        pd=PdSupport.PAIR,
+        prompt_logprobs=PromptLogprobs.COMPLETIONS,
+    ),
     Endpoint(path="/v1/responses", id_prefix="resp-"),
     Endpoint(path="/v1/embeddings"),
     Endpoint(path="/rerank", worker_path="/v1/rerank"),

@@ -2,7 +2,7 @@
 
 Bytes in, bytes out: the payloads of both answers go in, the payload for the client comes out.
 Nothing comes out before the prefill's answer is complete. An answer that does not look as
-expected passes through unchanged.
+expected passes through unchanged. Where in an answer they stand is `logprob_places`'s matter.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 
-_FIELD = "input_token_logprobs"
+from hfx_router.exchange.logprob_places import LogprobPlaces
+
 _DATA = b"data:"
 
 
@@ -19,21 +20,25 @@ class LogprobMerge:
 
     Args:
         is_streaming: whether both are event streams.
+        places: finds the log probabilities in an answer.
         emit: receives the merged payload, piece by piece.
     """
 
-    def __init__(self, *, is_streaming: bool, emit: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, *, is_streaming: bool, places: LogprobPlaces, emit: Callable[[bytes], None]
+    ) -> None:
         self._is_streaming = is_streaming
+        self._places = places
         self._emit = emit
         self._prefill = bytearray()
         self._decode = bytearray()
-        self._prompt_logprobs: dict[int, list[Any]] | None = None
+        self._prefill_is_done = False
         self._decode_is_done = False
 
     @property
     def is_done(self) -> bool:
         """Whether everything has been emitted."""
-        return self._prompt_logprobs is not None and self._decode_is_done
+        return self._prefill_is_done and self._decode_is_done
 
     def feed_prefill(self, payload: bytes) -> None:
         """Take a piece of the prefill's answer."""
@@ -45,12 +50,9 @@ class LogprobMerge:
             answers = [_event_json(event) for event in bytes(self._prefill).split(b"\n\n")]
         else:
             answers = _answers(_loads(self._prefill))
-        self._prompt_logprobs = {}
         for position, answer in enumerate(answers):
-            index = _index(answer) if self._is_streaming else position
-            logprobs = _meta(answer).get(_FIELD)
-            if isinstance(logprobs, list):
-                self._prompt_logprobs.setdefault(index, logprobs)
+            self._places.learn(answer, _index(answer) if self._is_streaming else position)
+        self._prefill_is_done = True
         self._advance()
 
     def feed_decode(self, payload: bytes) -> None:
@@ -64,7 +66,7 @@ class LogprobMerge:
         self._advance()
 
     def _advance(self) -> None:
-        if self._prompt_logprobs is None:
+        if not self._prefill_is_done:
             return
         if self._is_streaming:
             *events, rest = bytes(self._decode).split(b"\n\n")
@@ -80,23 +82,14 @@ class LogprobMerge:
 
     def _merge_event(self, event: bytes) -> bytes:
         answer = _event_json(event)
-        if not self._merge_into(answer, _index(answer)):
+        if not self._places.join(answer, _index(answer)):
             return event
         return b"data: " + orjson.dumps(answer)
 
     def _merge_whole(self, body: bytes) -> bytes:
         whole = _loads(body)
-        merged = [self._merge_into(answer, at) for at, answer in enumerate(_answers(whole))]
+        merged = [self._places.join(answer, at) for at, answer in enumerate(_answers(whole))]
         return orjson.dumps(whole) if any(merged) else body
-
-    def _merge_into(self, answer: dict[str, Any], index: int) -> bool:
-        meta = _meta(answer)
-        logprobs = (meta[_FIELD] or []) if _FIELD in meta else None
-        if not isinstance(logprobs, list):
-            return False
-        assert self._prompt_logprobs is not None
-        meta[_FIELD] = self._prompt_logprobs.get(index, []) + logprobs
-        return True
 
 
 def _loads(text: bytes | bytearray) -> Any:
@@ -123,8 +116,3 @@ def _index(answer: dict[str, Any]) -> int:
     """Return which prompt of its batch an event answers."""
     index = answer.get("index", 0)
     return index if isinstance(index, int) else 0
-
-
-def _meta(answer: dict[str, Any]) -> dict[str, Any]:
-    meta = answer.get("meta_info")
-    return meta if isinstance(meta, dict) else {}

@@ -10,8 +10,14 @@ from hfx_transfer.handoff import bootstrap_address_members, pairing_members
 from hfx_router.body.inspect import DP_FIELDS, batch_size, num_samples
 from hfx_router.body.splice import append_members, remove_members
 from hfx_router.exchange.base import Exchange
+from hfx_router.exchange.endpoints import PromptLogprobs
 from hfx_router.exchange.leg import Leg
 from hfx_router.exchange.logprob_merge import LogprobMerge
+from hfx_router.exchange.logprob_places import (
+    CompletionPlaces,
+    GeneratePlaces,
+    LogprobPlaces,
+)
 from hfx_router.exchange.regular import NO_WORKERS_RETRY_AFTER_S, lost_message
 from hfx_router.http1.body_framing import PayloadSink
 from hfx_router.http1.response_head import ResponseHead
@@ -70,15 +76,27 @@ class PdExchange(Exchange):
                 )
             )
             return
-        if self.endpoint.merges_logprobs and self._fields.wants_logprobs():
-            self._merge = LogprobMerge(
-                is_streaming=bool(self._fields.stream), emit=self._emit_merged
-            )
+        if self._fields.return_logprob or self._fields.echo:
+            self._prepare_merge()
         bodies = self._leg_bodies(prefill, decode)
         self._prefill = self._make_leg(prefill, bodies[0])
         self._decode = self._make_leg(decode, bodies[1])
         self._prefill.start()
         self._decode.start()
+
+    def _prepare_merge(self) -> None:
+        """Have the prompt's log probabilities joined into the answer, if they are asked for."""
+        place = self.endpoint.prompt_logprobs
+        places: LogprobPlaces
+        if place is PromptLogprobs.GENERATE and self._fields.wants_logprobs():
+            places = GeneratePlaces()
+        elif place is PromptLogprobs.COMPLETIONS and self._fields.wants_echoed_logprobs():
+            places = CompletionPlaces()
+        else:
+            return
+        self._merge = LogprobMerge(
+            is_streaming=bool(self._fields.stream), places=places, emit=self._emit_merged
+        )
 
     def _leg_bodies(self, prefill: Worker, decode: Worker) -> tuple[bytes, bytes]:
         """Return the bodies for the two legs: the client's, paired by a fresh room."""

@@ -37,12 +37,14 @@ class RequestIds:
 
     def __init__(self, header_names: Sequence[str], rng: random.Random) -> None:
         self._names = tuple(name.lower().encode() for name in header_names or DEFAULT_ID_HEADERS)
+        self._name_set = frozenset(self._names)
         self._rng = rng
 
     def request_id(self, headers: dict[bytes, bytes], prefix: str) -> bytes:
         """Return the first id that the client sent, else `prefix` and 24 characters."""
-        for name in self._names:
-            value = headers.get(name)
-            if value and len(value) <= _MAX_ID_BYTES:
-                return value
+        if not self._name_set.isdisjoint(headers):
+            for name in self._names:
+                value = headers.get(name)
+                if value and len(value) <= _MAX_ID_BYTES:
+                    return value
         return b"%b%024x" % (prefix.encode(), self._rng.getrandbits(96))

@@ -3,6 +3,7 @@ from typing import Any
 
 import orjson
 from hfx_router.exchange.logprob_merge import LogprobMerge
+from hfx_router.exchange.logprob_places import GeneratePlaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.cuts import pieces_of
@@ -40,7 +41,7 @@ def runs(draw: st.DrawFn, prefill: bytes, decode: bytes, *, is_streaming: bool) 
         "decode": [*draw(pieces_of(decode)), None],
     }
     out: list[bytes] = []
-    merge = LogprobMerge(is_streaming=is_streaming, emit=out.append)
+    merge = LogprobMerge(is_streaming=is_streaming, places=GeneratePlaces(), emit=out.append)
     while steps:
         side = draw(st.sampled_from(sorted(steps)))
         piece = steps[side].pop(0)

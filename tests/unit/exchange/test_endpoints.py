@@ -1,5 +1,5 @@
 import pytest
-from hfx_router.exchange.endpoints import ENDPOINTS, Endpoint, PdSupport
+from hfx_router.exchange.endpoints import ENDPOINTS, Endpoint, PdSupport, PromptLogprobs
 
 BY_PATH = {endpoint.path: endpoint for endpoint in ENDPOINTS}
 
@@ -32,15 +32,18 @@ def test_table(path: str, id_prefix: str, pd: PdSupport, worker_target: bytes) -
 
 
 def test_only_generate_answers_with_the_prompt_s_logprobs() -> None:
-    assert [endpoint.path for endpoint in ENDPOINTS if endpoint.merges_logprobs] == ["/generate"]
+    places = {e.path: e.prompt_logprobs for e in ENDPOINTS}
+    assert {path for path, place in places.items() if place is not PromptLogprobs.NONE} == {
+        "/generate", "/v1/completions",
+    }  # fmt: skip
 
 
 def test_merging_needs_a_pair() -> None:
     for endpoint in ENDPOINTS:
-        assert endpoint.pd is PdSupport.PAIR or not endpoint.merges_logprobs
+        assert endpoint.pd is PdSupport.PAIR or endpoint.prompt_logprobs is PromptLogprobs.NONE
 
 
 def test_defaults_are_the_cautious_ones() -> None:
     endpoint = Endpoint(path="/x")
     assert endpoint.pd is PdSupport.NONE
-    assert not endpoint.merges_logprobs
+    assert endpoint.prompt_logprobs is PromptLogprobs.NONE

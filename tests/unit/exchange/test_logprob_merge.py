@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 from hfx_router.exchange.logprob_merge import LogprobMerge
+from hfx_router.exchange.logprob_places import GeneratePlaces
 
 
 def answer(logprobs: Any, **other: Any) -> dict[str, Any]:
@@ -11,7 +12,7 @@ def answer(logprobs: Any, **other: Any) -> dict[str, Any]:
 
 def merged(prefill: bytes, decode: bytes, *, is_streaming: bool = False) -> bytes:
     out: list[bytes] = []
-    merge = LogprobMerge(is_streaming=is_streaming, emit=out.append)
+    merge = LogprobMerge(is_streaming=is_streaming, places=GeneratePlaces(), emit=out.append)
     merge.feed_decode(decode)
     merge.decode_done()
     assert not merge.is_done
@@ -90,7 +91,7 @@ def test_stream_of_a_batch_is_merged_by_index() -> None:
 
 def test_a_stream_flows_once_the_prefill_is_done() -> None:
     out: list[bytes] = []
-    merge = LogprobMerge(is_streaming=True, emit=out.append)
+    merge = LogprobMerge(is_streaming=True, places=GeneratePlaces(), emit=out.append)
     merge.feed_prefill(events(answer([["p"]])))
     merge.feed_decode(b"data: {}\n\nda")
     merge.prefill_done()
