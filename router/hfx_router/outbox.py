@@ -23,9 +23,9 @@ class Outbox(Protocol):
 
 
 class TurnOutbox:
-    """Lets the first write of a turn through and keeps the others until the turn ends.
+    """Keeps the writes of a turn until it ends; after a quiet turn the first one goes at once.
 
-    A lone request is thus not delayed at all.
+    A lone request is thus not delayed at all, and a busy loop keeps everything.
 
     Args:
         call_soon: schedules a callback for the end of the turn, as `loop.call_soon` does.
@@ -35,18 +35,21 @@ class TurnOutbox:
         self._call_soon = call_soon
         self._kept: list[tuple[asyncio.WriteTransport, bytes]] = []
         self._is_in_turn = False
+        self._is_busy = False
 
     def write(self, transport: asyncio.WriteTransport, data: bytes) -> None:
         """See Outbox."""
-        if self._is_in_turn:
-            self._kept.append((transport, data))
-            return
-        self._is_in_turn = True
-        self._call_soon(self._end_turn)
-        transport.write(data)
+        if not self._is_in_turn:
+            self._is_in_turn = True
+            self._call_soon(self._end_turn)
+            if not self._is_busy:
+                transport.write(data)
+                return
+        self._kept.append((transport, data))
 
     def _end_turn(self) -> None:
         self._is_in_turn = False
+        self._is_busy = len(self._kept) > 1
         self.flush()
 
     def flush(self) -> None:

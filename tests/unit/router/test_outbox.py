@@ -25,8 +25,19 @@ def test_the_first_write_of_a_turn_goes_out_at_once_and_the_others_at_its_end() 
     assert (bytes(a.written), bytes(b.written)) == (b"1", b"")
     turns.end_turn()
     assert (bytes(a.written), bytes(b.written)) == (b"13", b"2")
-    turns.outbox.write(b, b"4")
-    assert bytes(b.written) == b"24", "a turn of its own"
+
+
+def test_after_a_busy_turn_all_writes_wait_and_after_a_quiet_one_the_first_does_not() -> None:
+    turns, a = Turns(), FakeTransport()
+    for data in (b"1", b"2", b"3"):
+        turns.outbox.write(a, data)
+    turns.end_turn()
+    turns.outbox.write(a, b"4")
+    assert bytes(a.written) == b"123"
+    turns.end_turn()
+    assert bytes(a.written) == b"1234"
+    turns.outbox.write(a, b"5")
+    assert bytes(a.written) == b"12345", "there was only one in the turn before"
 
 
 def test_a_turn_is_scheduled_once() -> None:
