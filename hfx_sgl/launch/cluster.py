@@ -249,9 +249,10 @@ class Cluster:
 
 
 def interrupt_on_termination() -> None:
-    """Make SIGTERM and SIGHUP end this program as Ctrl-C does, so that `with` blocks are left."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    """Make signals end this program as Ctrl-C does at a terminal, so that `with` blocks are left."""
+    # SIGINT too: a shell script's background job inherits it ignored.
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, _interrupt)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
