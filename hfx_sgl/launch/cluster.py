@@ -249,7 +249,7 @@ class Cluster:
 
 
 def interrupt_on_termination() -> None:
-    """Make signals end this program as Ctrl-C does at a terminal, so that `with` blocks are left."""
+    """Make signals end this program as Ctrl-C at a terminal does, so `with` blocks are left."""
     # SIGINT too: a shell script's background job inherits it ignored.
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, _interrupt)
