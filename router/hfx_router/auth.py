@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from hfx_sgl.errors import ConfigError, ForbiddenError, UnauthorizedError
+from hfx_sgl.errors import ForbiddenError, UnauthorizedError
 
 
 class KeyRole(StrEnum):
@@ -25,25 +25,6 @@ class ControlPlaneKey:
     name: str
     role: KeyRole
     secret: str = field(repr=False)
-
-
-def parse_control_plane_key(text: str) -> ControlPlaneKey:
-    """Return the key that `id:name:role:key` describes; the key itself may contain colons.
-
-    Raises:
-        ConfigError: the entry is malformed; the message never shows the key.
-    """
-    parts = text.split(":", 3)
-    if len(parts) != 4 or not all(parts):
-        raise ConfigError(
-            f"control_plane_api_keys: expected id:name:role:key, entry {parts[0]!r} is not"
-        )
-    key_id, name, role, secret = parts
-    if role not in tuple(KeyRole):
-        raise ConfigError(
-            f"control_plane_api_keys: the role of {key_id!r} must be admin or user, not {role!r}"
-        )
-    return ControlPlaneKey(key_id=key_id, name=name, role=KeyRole(role), secret=secret)
 
 
 class ApiKeys:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from fastapi import Query
-from hfx_router.auth import ApiKeys, parse_control_plane_key
+from hfx_router.auth import ApiKeys, ControlPlaneKey, KeyRole
 
 NewRouter = Callable[..., Awaitable[Any]]
 
@@ -21,8 +21,9 @@ LOCKED = [
     ("POST", "/flush_cache"), ("GET", "/flush_cache"), ("GET", "/get_loads"),
     ("GET", "/v1/loads"), ("GET", "/engine_metrics"),
 ]  # fmt: skip
-CONTROL_KEYS = tuple(
-    parse_control_plane_key(text) for text in ("k1:Ops:admin:boss", "k2:Viewer:user:look")
+CONTROL_KEYS = (
+    ControlPlaneKey(key_id="k1", name="Ops", role=KeyRole.ADMIN, secret="boss"),
+    ControlPlaneKey(key_id="k2", name="Viewer", role=KeyRole.USER, secret="look"),
 )
 
 
