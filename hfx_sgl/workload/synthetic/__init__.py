@@ -1,0 +1,1 @@
+"""Traffic that is drawn from distributions, one generator per task class. Pure."""

@@ -1,0 +1,1 @@
+"""Readers of recorded traffic in public formats, and its replay."""
