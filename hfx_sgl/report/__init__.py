@@ -1,0 +1,1 @@
+"""Turns runs into a page that people read: Markdown tables and plots."""
