@@ -17,7 +17,7 @@ from hfx_sgl.engine.step_times.files import read_step_times
 from hfx_sgl.engine.step_times.times import StepTimes
 from hfx_sgl.errors import ConfigError
 from hfx_sgl.types import Role
-from hfx_sgl.workload.yaml_file import StrictModel, read_yaml
+from hfx_sgl.yaml_file import StrictModel, read_yaml
 
 DEFAULT_PROFILE = "qwen3-8b_h100_tp1"
 PROFILE_FILE = "profile.yaml"

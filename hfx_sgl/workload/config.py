@@ -8,7 +8,7 @@ from hfx_sgl.workload.distribution_config import DistributionConfig
 from hfx_sgl.workload.limits import OutputLimit
 from hfx_sgl.workload.synthetic.arrivals import Process
 from hfx_sgl.workload.traces.formats import TraceFormat
-from hfx_sgl.workload.yaml_file import StrictModel
+from hfx_sgl.yaml_file import StrictModel
 
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]

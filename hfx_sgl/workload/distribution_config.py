@@ -12,7 +12,7 @@ from hfx_sgl.workload.synthetic.distributions import (
     Quantiles,
     Uniform,
 )
-from hfx_sgl.workload.yaml_file import StrictModel
+from hfx_sgl.yaml_file import StrictModel
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]

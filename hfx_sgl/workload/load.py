@@ -21,7 +21,7 @@ from hfx_sgl.workload.synthetic.task_class import Arrivals, Documents, Sessions,
 from hfx_sgl.workload.traces.formats import ReadOptions
 from hfx_sgl.workload.traces.replay import Replay, open_trace
 from hfx_sgl.workload.workload import Source, SyntheticSource, Workload
-from hfx_sgl.workload.yaml_file import read_yaml
+from hfx_sgl.yaml_file import read_yaml
 
 _SHIPPED = Path(__file__).parent / "mixes"
 DEFAULT_WORKLOAD = "mixed"

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from hfx_sgl.errors import ConfigError
 from hfx_sgl.slo import Slo
-from hfx_sgl.workload.yaml_file import StrictModel, read_yaml
+from hfx_sgl.yaml_file import StrictModel, read_yaml
 
 _SHIPPED = Path(__file__).parent / "slo_sets"
 DEFAULT_ENTRY = "default"

@@ -7,7 +7,7 @@ from hfx_sgl.engine.step_times.grid import check_decode, check_mixed, check_pref
 from hfx_sgl.engine.step_times.measured import MeasuredStepTimes
 from hfx_sgl.engine.step_times.rows import DECODE, MIXED, PREFILL, Row, TableFormat, read_rows
 from hfx_sgl.errors import ConfigError
-from hfx_sgl.workload.yaml_file import first_problems
+from hfx_sgl.yaml_file import first_problems
 
 
 def read_step_times(folder: Path, time_scale: float = 1.0) -> MeasuredStepTimes:

@@ -10,7 +10,7 @@ from hfx_sgl.errors import ConfigError
 from hfx_sgl.workload.traces import azure, burstgpt, mooncake
 from hfx_sgl.workload.traces.aiperf import read_aiperf
 from hfx_sgl.workload.traces.formats import Reader, ReadOptions, TraceFormat, TraceRow
-from hfx_sgl.workload.yaml_file import MAX_PROBLEMS, first_problems
+from hfx_sgl.yaml_file import MAX_PROBLEMS, first_problems
 
 _READERS: dict[TraceFormat, Reader] = {
     TraceFormat.AZURE: azure.read_azure,

@@ -14,7 +14,7 @@ from hfx_sgl.workload.synthetic.arrivals import Intensity, Process, arrival_time
 from hfx_sgl.workload.traces.formats import ReadOptions, TraceFormat
 from hfx_sgl.workload.traces.prompts import PromptMaker, cut
 from hfx_sgl.workload.traces.reader import read_trace
-from hfx_sgl.workload.yaml_file import first_problems
+from hfx_sgl.yaml_file import first_problems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
