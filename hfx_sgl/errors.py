@@ -3,6 +3,7 @@
 HfxError
 ├── ConfigError                  bad configuration, exit status 2
 ├── LaunchError                  a process of a cluster did not start, exit status 1
+├── LoadTestError                a load test could not be carried out, exit status 1
 └── RequestError                 anything that ends a request with an answer of our own
     ├── InvalidRequestError      400, or the 4xx that the subclass names
     │   ├── MalformedHttpError       400, closes the connection
@@ -38,6 +39,10 @@ class ConfigError(HfxError):
 
 class LaunchError(HfxError):
     """A process of a cluster did not start or did not become ready."""
+
+
+class LoadTestError(HfxError):
+    """The server under test cannot be tested."""
 
 
 class RequestError(HfxError):

@@ -1,6 +1,7 @@
 """The outcome of one request, as load test and simulator write it, one JSON object per line."""
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -17,7 +18,13 @@ class Status(StrEnum):
     """The client gave up."""
 
 
-class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class RequestRecord(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
     """One request. Field names are the keys of the result file; None means that it never came.
 
     Instants are seconds since the start of the run. Durations count from `sent_at_s`.
@@ -25,30 +32,30 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     request_id: str
     class_name: str
-    scheduled_at_s: float
-    sent_at_s: float
+    scheduled_at_s: Seconds
+    sent_at_s: Seconds
     status: Status
-    prompt_tokens: int
-    output_tokens: int = 0
+    prompt_tokens: Count
+    output_tokens: Count = 0
     """Tokens that arrived."""
-    ttft_s: float | None = None
-    tpot_s: float | None = None
+    ttft_s: Seconds | None = None
+    tpot_s: Seconds | None = None
     """Mean over the tokens after the first; None with fewer than two."""
-    e2e_s: float | None = None
-    ttft_slo_s: float | None = None
+    e2e_s: Seconds | None = None
+    ttft_slo_s: Seconds | None = None
     """None: nothing was promised. The same holds for the two bounds below."""
-    tpot_slo_s: float | None = None
-    e2e_slo_s: float | None = None
-    cached_tokens: int = 0
+    tpot_slo_s: Seconds | None = None
+    e2e_slo_s: Seconds | None = None
+    cached_tokens: Count = 0
     """Prompt tokens that the engine found in its prefix cache."""
-    num_retractions: int = 0
+    num_retractions: Count = 0
     """How often the engine took the request off its batch for want of KV room."""
     prefill_worker: str | None = None
     """The prefill worker, with PD disaggregation."""
     worker: str | None = None
     """The worker that answered: a decode worker with PD disaggregation."""
     error: str | None = None
-    itls_s: tuple[float, ...] | None = None
+    itls_s: tuple[Seconds, ...] | None = None
     """Times between arrivals of output after the first; only when asked for."""
 
     @property

@@ -1,15 +1,20 @@
 """A run on disk: a folder with what was run, each request's outcome, and the workers over time.
 
-    run.json         RunInfo
-    records.jsonl    RequestRecord, one per arrival, in order of arrival
-    workers.jsonl    WorkerSample, in order of time; only when workers were sampled
-    summary.json     the summary of the records, per class and overall
+run.json         RunInfo
+records.jsonl    RequestRecord, one per arrival, in order of arrival
+workers.jsonl    WorkerSample, in order of time; only when workers were sampled
+summary.json     the summary of the records, per class and overall
 """
 
 import msgspec
 
+INFO_FILE = "run.json"
+RECORDS_FILE = "records.jsonl"
+WORKERS_FILE = "workers.jsonl"
+SUMMARY_FILE = "summary.json"
 
-class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What was run, and whether its result may be used."""
 
     tool: str
@@ -34,7 +39,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Everything else that can change the result."""
 
 
-class WorkerSample(msgspec.Struct, frozen=True, kw_only=True):
+class WorkerSample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One worker at one instant, by its own account."""
 
     at_s: float
