@@ -69,16 +69,18 @@ class BlockStore:
     def depth(self, digests: Sequence[int], known: int) -> int:
         """Return how many of `digests` are held, given that digest number `known - 1` is.
 
-        Bisects: a digest that is held proves that everything before it was sent as well.
+        Bisects: a digest that is held proves that everything before it was sent as well. Begins
+        with the next one, since most holders of a common beginning hold no more than that.
         """
         low, high = known, len(digests)
+        middle = low + 1
         while low < high:
-            middle = (low + high + 1) // 2
             digest = digests[middle - 1]
             if digest in self.tables[digest & _TABLE_MASK]:
                 low = middle
             else:
                 high = middle - 1
+            middle = (low + high + 1) // 2
         return low
 
     def remember(self, digests: Sequence[int]) -> None:
