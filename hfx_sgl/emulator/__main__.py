@@ -1,0 +1,5 @@
+import sys
+
+from hfx_sgl.emulator.cli import main
+
+sys.exit(main())

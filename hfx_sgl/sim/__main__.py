@@ -1,0 +1,5 @@
+import sys
+
+from hfx_sgl.sim.cli import main
+
+sys.exit(main())
