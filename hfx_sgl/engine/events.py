@@ -15,6 +15,8 @@ class FinishReason(StrEnum):
     """Somebody asked for it."""
     HANDOFF_FAILED = "handoff_failed"
     """The other side of the hand-off is gone."""
+    EVICTED = "evicted"
+    """It lost its place in a queue that is full; a server answers 503."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

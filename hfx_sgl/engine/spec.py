@@ -25,7 +25,7 @@ class EngineSpec:
     max_prefill_tokens: int = 16_384
     """Uncached prompt tokens of one prefill step."""
     chunked_prefill_tokens: int | None = 8_192
-    """`chunked_prefill_size`; None computes a prompt in one step."""
+    """`chunked_prefill_size`, a multiple of `page_tokens`; None computes a prompt in one step."""
     has_mixed_chunk: bool = False
     """`enable_mixed_chunk`: a prefill step also advances the running requests."""
     has_prefix_cache: bool = True
@@ -55,7 +55,6 @@ class EngineSpec:
 
     def __post_init__(self) -> None:
         check(
-            at_least("kv_capacity_tokens", self.kv_capacity_tokens, 1),
             at_least("max_context_tokens", self.max_context_tokens, 2),
             at_least("kv_bytes_per_token", self.kv_bytes_per_token, 1),
             at_least("page_tokens", self.page_tokens, 1),
@@ -72,4 +71,16 @@ class EngineSpec:
             at_least("handoff_latency_s", self.handoff_latency_s, 0),
             at_least("startup_s", self.startup_s, 0),
             at_least("flip_s", self.flip_s, 0),
+            at_least("kv_capacity_tokens", self.kv_capacity_tokens, max(self.page_tokens, 1)),
+            self._chunk_problem(),
+        )
+
+    def _chunk_problem(self) -> str | None:
+        """Return what is wrong with the size of chunks: they end on a page."""
+        chunk_tokens = self.chunked_prefill_tokens
+        if chunk_tokens is None or self.page_tokens < 1 or chunk_tokens % self.page_tokens == 0:
+            return None
+        return (
+            f"chunked_prefill_tokens: must be a multiple of page_tokens "
+            f"({chunk_tokens}, {self.page_tokens})"
         )
