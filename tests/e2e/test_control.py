@@ -1,4 +1,4 @@
-"""The control plane in front of real servers."""
+"""The control plane in front of servers."""
 
 import aiohttp
 from support.ask import get, post
@@ -56,7 +56,7 @@ async def test_metrics_count_what_was_served(fleet: Fleet, pd_url: str) -> None:
         for _ in range(2):
             async with session.post(pd_url + "/generate", json=body) as response:
                 await response.read()
-    metrics = await get("http://127.0.0.1:21701", "/metrics")
+    metrics = await get(fleet.metrics_url("router-pd"), "/metrics")
     lines = dict(
         line.rsplit(" ", 1) for line in metrics.body.splitlines() if not line.startswith("#")
     )

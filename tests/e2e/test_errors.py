@@ -10,7 +10,7 @@ SAMPLING = {"temperature": 0, "max_new_tokens": 2}
     ("path", "body"),
     [
         ("/generate", {"sampling_params": SAMPLING}),
-        ("/generate", {"text": "a " * 6000, "sampling_params": SAMPLING}),
+        ("/generate", {"text": "a " * 10_000, "sampling_params": SAMPLING}),
         ("/generate", {"text": "hello", "sampling_params": {"temperature": -1}}),
         ("/v1/chat/completions", {"model": "tiny", "messages": []}),
         (

@@ -103,10 +103,16 @@ async def test_responses_of_a_unified_server(unified_url: str, pd_url: str) -> N
     assert refused.body["error"]["code"] == "not_supported"
 
 
-async def test_fields_that_only_sglang_knows_take_effect(pd_url: str) -> None:
-    # A router that parses bodies into OpenAI's types and writes them again loses these.
+# A router that parses bodies into OpenAI's types and writes them again loses these fields.
+
+
+async def test_an_id_that_only_sglang_knows_takes_effect(pd_url: str) -> None:
     answer = await post(pd_url, "/v1/chat/completions", {**CHAT, "rid": "an-id-of-mine"})
     assert answer.body["id"] == "an-id-of-mine"
+
+
+async def test_a_grammar_that_only_sglang_knows_takes_effect(pd_url: str) -> None:
+    answer = await post(pd_url, "/v1/chat/completions", CHAT)
     free = answer.body["choices"][0]["message"]["content"]
     body = {**CHAT, "regex": "(yes|no)", "ignore_eos": False}
     answer = await post(pd_url, "/v1/chat/completions", body)

@@ -1,0 +1,1 @@
+"""The emulated worker: SGLang's HTTP interface over the engine model, in real time."""

@@ -1,0 +1,1 @@
+"""The endpoints: bodies in, answers and event streams out."""

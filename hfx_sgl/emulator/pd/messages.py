@@ -1,0 +1,44 @@
+"""What prefill and decode workers tell each other. One JSON text for each message."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import orjson
+
+RENDEZVOUS_PATH = "/emulated/rendezvous"
+
+
+class Topic(StrEnum):
+    """What has happened to a room."""
+
+    GRANTED = "granted"
+    WITHDRAWN = "withdrawn"
+    SENT = "sent"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One event of one room."""
+
+    topic: Topic
+    room: int
+    num_cached_tokens: int = 0
+    """With `SENT`: prompt tokens that the prefill side had in its cache."""
+
+    def encode(self) -> str:
+        """Return the text that goes over the wire."""
+        return orjson.dumps(self).decode()
+
+
+def decode_message(text: str | bytes) -> Message:
+    """Return the message of a text.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = orjson.loads(text)
+    match value:
+        case {"topic": str(topic), "room": int(room), "num_cached_tokens": int(num_cached)}:
+            return Message(Topic(topic), room, num_cached)
+    raise ValueError(f"no message: {text!r}")
