@@ -7,10 +7,9 @@ from hfx_sgl.emulator.cluster import EmulatorShape
 from hfx_sgl.emulator.desk import HandoffTimes
 from hfx_sgl.emulator.failures import ValueRefused
 from hfx_sgl.emulator.faults import FaultPlan
+from hfx_sgl.engine.arguments import add_engine_arguments, engine_settings
 from hfx_sgl.engine.profile import DEFAULT_PROFILE, profile_names
 from hfx_sgl.errors import ConfigError
-
-_GB = 1e9
 
 
 def parse_flags(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -26,7 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
         "model of its scheduler with measured step times, in real time and without a GPU.",
     )
     _add_shape(parser.add_argument_group("what to run"))
-    _add_engine(parser.add_argument_group("engine (SGLang's names; defaults as SGLang's)"))
+    add_engine_arguments(parser)
     _add_handoff(parser.add_argument_group("hand-off between prefill and decode"))
     _add_faults(parser.add_argument_group("faults (also at run time: POST /emulated/faults)"))
     return parser
@@ -63,7 +62,7 @@ def read_shape(args: argparse.Namespace) -> EmulatorShape:
         has_role_switch=args.enable_pd_role_switch,
         reports_cache=args.enable_cache_report,
         api_key=args.api_key,
-        engine=_engine_settings(args),
+        engine=engine_settings(args),
         handoff=HandoffTimes(
             dead_peer_delay_s=args.dead_peer_delay_s,
             bootstrap_timeout_s=args.bootstrap_timeout_s,
@@ -71,39 +70,6 @@ def read_shape(args: argparse.Namespace) -> EmulatorShape:
         ),
         faults=faults,
     )
-
-
-def _engine_settings(args: argparse.Namespace) -> dict[str, object]:
-    """Return the fields of EngineSpec that were given."""
-    given: dict[str, object] = {
-        "kv_capacity_tokens": args.max_total_tokens,
-        "max_context_tokens": args.context_length,
-        "page_tokens": args.page_size,
-        "max_running_requests": args.max_running_requests,
-        "max_queued_requests": args.max_queued_requests,
-        "max_prefill_tokens": args.max_prefill_tokens,
-        "chunked_prefill_tokens": args.chunked_prefill_size,
-        "preemption_threshold": args.priority_scheduling_preemption_threshold,
-        "schedule_conservativeness": args.schedule_conservativeness,
-        "num_reserved_decode_tokens": args.num_reserved_decode_tokens,
-        "handoff_latency_s": args.handoff_latency_s,
-        "flip_s": args.flip_s,
-    }
-    settings = {name: value for name, value in given.items() if value is not None}
-    if args.handoff_gb_per_s is not None:
-        settings["handoff_bytes_per_s"] = args.handoff_gb_per_s * _GB
-    if args.chunked_prefill_size is not None and args.chunked_prefill_size <= 0:
-        # As SGLang: -1 computes each prompt in one step.
-        settings["chunked_prefill_tokens"] = None
-    if args.enable_mixed_chunk:
-        settings["has_mixed_chunk"] = True
-    if args.disable_radix_cache:
-        settings["has_prefix_cache"] = False
-    if args.enable_priority_scheduling:
-        settings["has_priority"] = True
-    if args.disable_priority_preemption:
-        settings["has_preemption"] = False
-    return settings
 
 
 def _add_shape(group: argparse._ArgumentGroup) -> None:
@@ -135,49 +101,17 @@ def _add_shape(group: argparse._ArgumentGroup) -> None:
         default=0.0,
         help="seconds from the start until requests are taken (%(default)s)",
     )
-    group.add_argument("--only", type=_numbers, help=argparse.SUPPRESS)
-
-
-def _add_engine(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--max-total-tokens", type=int, help="KV capacity in tokens (the profile's)")
-    group.add_argument("--context-length", type=int, help="longest sequence (the profile's)")
-    group.add_argument("--page-size", type=int, help="tokens of a KV page")
-    group.add_argument("--max-running-requests", type=int, help="most requests in a batch")
-    group.add_argument(
-        "--max-queued-requests", type=int, help="most waiting requests; more get 503"
-    )
-    group.add_argument("--max-prefill-tokens", type=int, help="most tokens of a prefill step")
-    group.add_argument("--chunked-prefill-size", type=int, help="tokens of a chunk; -1: no chunks")
-    group.add_argument(
-        "--enable-mixed-chunk", action="store_true", help="prefill steps also decode"
-    )
-    group.add_argument("--disable-radix-cache", action="store_true", help="no prefix cache")
-    group.add_argument(
-        "--enable-priority-scheduling", action="store_true", help="`priority` of requests counts"
-    )
-    group.add_argument(
-        "--disable-priority-preemption", action="store_true", help="running requests stay"
-    )
-    group.add_argument(
-        "--priority-scheduling-preemption-threshold", type=int, metavar="N", help="least difference"
-    )
-    group.add_argument("--schedule-conservativeness", type=float, metavar="X", help="see SGLang")
-    group.add_argument(
-        "--num-reserved-decode-tokens", type=int, metavar="N", help="decode: room kept per request"
-    )
     group.add_argument(
         "--enable-cache-report", action="store_true", help="usage tells of cached prompt tokens"
     )
     group.add_argument(
         "--enable-pd-role-switch", action="store_true", help="allow POST /pd_role_switch"
     )
-    group.add_argument("--flip-s", type=float, help="seconds that a role switch takes")
+    group.add_argument("--only", type=_numbers, help=argparse.SUPPRESS)
 
 
 def _add_handoff(group: argparse._ArgumentGroup) -> None:
     times = HandoffTimes()
-    group.add_argument("--handoff-gb-per-s", type=float, help="a prefill worker's bandwidth, 10^9")
-    group.add_argument("--handoff-latency-s", type=float, help="fixed part of each hand-off")
     group.add_argument(
         "--dead-peer-delay-s",
         type=float,

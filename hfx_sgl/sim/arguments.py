@@ -3,10 +3,10 @@
 import argparse
 from dataclasses import fields
 
+from hfx_sgl.engine.arguments import add_engine_arguments, engine_settings
 from hfx_sgl.engine.profile import DEFAULT_PROFILE
 from hfx_sgl.policy.selection.catalog import POLICY_NAMES, PREFILL_POLICY_NAMES
 from hfx_sgl.policy.selection.config import AssignmentMode, SelectionConfig
-from hfx_sgl.sim.engine_arguments import add_engine_arguments, engine_settings
 from hfx_sgl.sim.job import SimJob
 from hfx_sgl.sim.spec import SimSpec
 from hfx_sgl.workload.arguments import add_workload_arguments, workload_from_args

@@ -85,7 +85,7 @@ def test_workers_are_dealt_evenly() -> None:
         ("--enable-priority-scheduling", "has_priority", True),
         ("--disable-priority-preemption", "has_preemption", False),
         ("--max-queued-requests 3", "max_queued_requests", 3),
-        ("--handoff-gb-per-s 2", "handoff_bytes_per_s", 2e9),
+        ("--handoff-bytes-per-s 2e9", "handoff_bytes_per_s", 2e9),
     ],
 )
 def test_flags_set_the_engine(profile: EngineProfile, flags: str, name: str, value: object) -> None:

@@ -32,7 +32,7 @@ def _chunk_tokens(text: str) -> int | None:
 
 _VALUES = (
     _Value(
-        "--kv-capacity-tokens", "kv_capacity_tokens", int,
+        "--max-total-tokens", "kv_capacity_tokens", int,
         "tokens of KV that fit into one engine (default: the profile's)",
     ),
     _Value(
@@ -70,6 +70,7 @@ _VALUES = (
         "--handoff-bytes-per-s", "handoff_bytes_per_s", float, "bandwidth of a prefill engine"
     ),
     _Value("--handoff-latency-s", "handoff_latency_s", float, "fixed part of a KV transfer"),
+    _Value("--flip-s", "flip_s", float, "seconds that a change of role takes"),
 )  # fmt: skip
 
 _SWITCHES = (
