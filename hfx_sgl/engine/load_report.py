@@ -1,28 +1,21 @@
 """Builds the report of an engine about itself, by the definitions of SGLang's load inquirer."""
 
-from collections.abc import Collection
-
 from hfx_sgl.engine.batch import Batch
-from hfx_sgl.engine.counters import Counters
+from hfx_sgl.engine.flow import Flow
 from hfx_sgl.engine.load import EngineLoad
-from hfx_sgl.engine.receiver import KvReceiver
-from hfx_sgl.engine.sequence import Sequence
 from hfx_sgl.engine.spec import EngineSpec
+from hfx_sgl.engine.steps import DecodeStretch
 from hfx_sgl.types import Role
 
 
 def engine_load(
-    spec: EngineSpec,
-    role: Role,
-    batch: Batch,
-    counters: Counters,
-    receiver: KvReceiver,
-    bootstrap: Collection[Sequence],
-    *,
-    num_sending: int,
-    now_s: float,
+    spec: EngineSpec, flow: Flow, stretch: DecodeStretch | None, now_s: float
 ) -> EngineLoad:
-    """Return the load at an instant up to which the batch is accounted for."""
+    """Return the load at an instant; the stretch under way is accounted for up to then."""
+    batch = flow.batch
+    receiver = flow.receiver
+    bootstrap = flow.bootstrap
+    counters = batch.counters if stretch is None else batch.counters.with_stretch(stretch)
     capacity = batch.store.capacity_tokens
     num_used = batch.store.num_used_tokens
     num_prealloc_tokens = receiver.prealloc.num_tokens
@@ -31,7 +24,7 @@ def engine_load(
     )
     num_pending = (
         batch.waiting.num_tokens
-        + sum(sequence.num_prompt_tokens for sequence in bootstrap)
+        + sum(sequence.num_prompt_tokens for sequence in bootstrap.values())
         + num_prealloc_tokens
         + sum(sequence.num_fill_tokens for sequence in receiver.retracted.values())
     )
@@ -54,12 +47,12 @@ def engine_load(
         token_usage=num_used / capacity,
         gen_throughput=counters.gen_throughput.at(now_s),
         cache_hit_rate=counters.hit_rate.last,
-        utilization=-1.0 if role is Role.PREFILL else 0.0,
+        utilization=-1.0 if flow.role is Role.PREFILL else 0.0,
         total_prefill_uncached_tokens=counters.num_prefill_tokens,
         total_prefill_busy_us=counters.prefill_busy_us,
         decode_moments=counters.decode_moments,
         prefill_bootstrap_queue_reqs=len(bootstrap),
-        prefill_inflight_queue_reqs=num_sending,
+        prefill_inflight_queue_reqs=flow.sender.num_sending,
         decode_prealloc_queue_reqs=len(receiver.prealloc),
         decode_transfer_queue_reqs=len(receiver.transfers),
         decode_retracted_queue_reqs=len(receiver.retracted),

@@ -19,7 +19,15 @@ class NewTokenRatio:
         self._initial = min(INITIAL_RATIO * conservativeness, 1.0)
         self._min = self._initial * MIN_RATIO_FACTOR
         self._decay = (self._initial - self._min) / NUM_DECAY_STEPS
-        self.current = self._initial
+        # The value that it was set to last, and the steps since: the same whether these were
+        # counted one by one or all at once.
+        self._set_to = self._initial
+        self._num_steps = 0
+
+    @property
+    def current(self) -> float:
+        """The share, 0..1."""
+        return max(self._set_to - self._num_steps * self._decay, self._min)
 
     @property
     def is_decaying(self) -> bool:
@@ -28,7 +36,7 @@ class NewTokenRatio:
 
     def decay(self, num_steps: int) -> None:
         """Account for decode steps."""
-        self.current = max(self.current - num_steps * self._decay, self._min)
+        self._num_steps += num_steps
 
     def raise_for(self, kept: Iterable[Sequence]) -> None:
         """Set it to what the sequences that were not retracted have used so far.
@@ -40,8 +48,12 @@ class NewTokenRatio:
             num_outputs += sequence.num_outputs
             num_max_new += sequence.max_new_tokens
             num_kept += 1
-        self.current = min(1.0, (num_outputs + NUM_RETRACT_STEPS * num_kept) / (num_max_new + 1))
+        self._set(min(1.0, (num_outputs + NUM_RETRACT_STEPS * num_kept) / (num_max_new + 1)))
 
     def reset(self) -> None:
         """Begin anew, as an idle engine does."""
-        self.current = self._initial
+        self._set(self._initial)
+
+    def _set(self, value: float) -> None:
+        self._set_to = value
+        self._num_steps = 0

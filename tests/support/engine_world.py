@@ -17,7 +17,7 @@ from hfx_sgl.engine.events import (
     KvAllocated,
     KvSent,
 )
-from hfx_sgl.engine.refusal import EngineRefusal
+from hfx_sgl.engine.refusal import EngineRefusal, RefusalReason
 from hfx_sgl.engine.request import EngineRequest
 from hfx_sgl.engine.spec import EngineSpec
 from hfx_sgl.engine.step_times.times import PrefillPart
@@ -129,17 +129,32 @@ class Books:
     spec: EngineSpec
     role: Role
     taken: dict[str, EngineRequest] = field(default_factory=dict)
-    refused: dict[str, EngineRefusal] = field(default_factory=dict)
+    """By id; the last one, where an id comes back."""
+    num_taken: int = 0
+    refused: set[str] = field(default_factory=set)
     events: dict[str, list[EngineEvent]] = field(default_factory=dict)
+    """Of those in `taken`."""
     order: list[EngineEvent] = field(default_factory=list)
+    ends: list[tuple[EngineRequest, Finished]] = field(default_factory=list)
     seen_at_s: float = 0.0
+
+    def has(self, request_id: str) -> bool:
+        """Whether a request is in the engine."""
+        past = self.events.get(request_id)
+        return past is not None and not (past and isinstance(past[-1], Finished))
+
+    def take(self, request: EngineRequest) -> None:
+        """Note that the engine has taken a request."""
+        self.taken[request.request_id] = request
+        self.events[request.request_id] = []
+        self.num_taken += 1
 
     def note(self, event: EngineEvent, now_s: float) -> None:
         """Check an event against those before."""
         assert self.seen_at_s <= event.at_s <= now_s, "instants never decrease"
         self.seen_at_s = event.at_s
         past = self.events[event.request_id]
-        assert not (past and isinstance(past[-1], Finished)), "it has left"
+        assert self.has(event.request_id), "it has left"
         way = EVENTS_OF_ROLE[self.role]
         is_early_end = isinstance(event, Finished) and event.reason in FAILED
         assert is_early_end or isinstance(event, way[len(past)])
@@ -150,6 +165,7 @@ class Books:
 
     def _check_end(self, end: Finished) -> None:
         request = self.taken[end.request_id]
+        self.ends.append((request, end))
         past = self.events[end.request_id]
         first = next((e.at_s for e in past if isinstance(e, FirstToken)), None)
         assert end.first_token_at_s == first
@@ -182,17 +198,14 @@ class Books:
         assert 0 <= load.num_running_reqs <= spec.max_running_requests
         if spec.max_queued_requests is not None and self.role is Role.REGULAR:
             assert load.num_waiting_reqs <= spec.max_queued_requests + spec.max_running_requests
-        for request_id, past in self.events.items():
-            if past and isinstance(past[-1], Finished):
-                continue
+        for request_id in filter(self.has, self.events):
             num_outputs = self.engine.num_output_tokens(request_id)
             assert 0 <= num_outputs <= self.taken[request_id].num_output_tokens
 
     def check_end(self, now_s: float) -> None:
         """Check that everybody has left and nothing is held."""
-        for past in self.events.values():
-            assert past, "it has not been heard of"
-            assert isinstance(past[-1], Finished)
+        assert not list(filter(self.has, self.events)), "they have not ended"
+        assert len(self.ends) == self.num_taken
         engine = self.engine
         assert engine.is_idle
         assert engine.next_event_s() == engine.next_step_s() == math.inf
@@ -212,7 +225,8 @@ class World:
         strays: Sequence[Stray] = (),
     ) -> None:
         self._pace = pace
-        self._visits = {visit.request.request_id: visit for visit in visits}
+        # By request id; the last one, where an id comes back.
+        self._visits: dict[str, Visit] = {}
         self._inputs: list[tuple[float, int, Callable[[float], None]]] = []
         self._num_inputs = count()
         self.now_s = 0.0
@@ -255,34 +269,47 @@ class World:
 
     def _submit(self, visit: Visit, now_s: float) -> None:
         request = visit.request
-        for books in self.books.values():
+        request_id = request.request_id
+        holders = [books for books in self.books.values() if books.has(request_id)]
+        for books in holders or self.books.values():
             try:
                 books.engine.submit(request, now_s)
             except EngineRefusal as refusal:
-                books.refused[request.request_id] = refusal
-                for other in self.books.values():
-                    other.engine.handoff_failed(request.request_id, now_s)
-                return
-            books.taken[request.request_id] = request
-            books.events[request.request_id] = []
+                assert (refusal.reason is RefusalReason.DUPLICATE) == bool(holders)
+                if not holders:
+                    books.refused.add(request_id)
+                    self._handoff_failed(request_id, now_s)
+                    return
+            else:
+                books.take(request)
+        if holders:
+            return
+        self._visits[request_id] = visit
         if self.books.keys() == {Role.PREFILL}:
             self._reply(visit, now_s, self.books[Role.PREFILL].engine.kv_granted)
+
+    def _handoff_failed(self, request_id: str, now_s: float) -> None:
+        for books in self.books.values():
+            books.engine.handoff_failed(request_id, now_s)
 
     def _reply(self, visit: Visit, now_s: float, reply: Callable[[str, float], None]) -> None:
         """Let the other side answer after its delay, or have it gone."""
         request_id = visit.request.request_id
 
         def answer(at_s: float) -> None:
+            if self._visits[request_id] is not visit:
+                return
             if visit.peer_fails:
-                for books in self.books.values():
-                    books.engine.handoff_failed(request_id, at_s)
+                self._handoff_failed(request_id, at_s)
             else:
                 reply(request_id, at_s)
 
         self._at(now_s + visit.peer_delay_s, answer)
 
-    def _react(self, books: Books, event: EngineEvent) -> None:
-        visit = self._visits[event.request_id]
+    def _react(self, event: EngineEvent) -> None:
+        visit = self._visits.get(event.request_id)
+        if visit is None:
+            return
         prefill, decode = self.books.get(Role.PREFILL), self.books.get(Role.DECODE)
         if isinstance(event, KvAllocated):
             if prefill is not None:
@@ -290,12 +317,9 @@ class World:
             elif decode is not None:
                 self._reply(visit, self.now_s, decode.engine.kv_arrived)
         elif isinstance(event, KvSent) and decode is not None:
-            arrived = partial(decode.engine.kv_arrived, event.request_id)
-            self._at(self.now_s + visit.peer_delay_s, arrived)
+            self._reply(visit, self.now_s, decode.engine.kv_arrived)
         elif isinstance(event, Finished) and event.reason in FAILED:
-            for other in self.books.values():
-                if other is not books:
-                    other.engine.handoff_failed(event.request_id, self.now_s)
+            self._handoff_failed(event.request_id, self.now_s)
 
     def _due_s(self) -> float:
         engines = [books.engine for books in self.books.values()]
@@ -337,4 +361,4 @@ class World:
             for event in books.engine.advance(self.now_s):
                 assert self._pace == "input" or event.at_s == self.now_s, "none was due before"
                 books.note(event, self.now_s)
-                self._react(books, event)
+                self._react(event)

@@ -94,13 +94,13 @@ def strays(draw: st.DrawFn) -> Stray:
     )
 
 
-@settings(max_examples=150)
+@settings(max_examples=300, deadline=None)
 @given(scene=scenes(), calls=st.lists(strays(), max_size=4))
 def test_each_request_ends_once_and_nothing_is_left(scene: Scene, calls: list[Stray]) -> None:
     World(*scene, strays=calls).run()
 
 
-@settings(max_examples=100)
+@settings(max_examples=200, deadline=None)
 @given(scene=scenes(), looks=st.lists(st.floats(0, 20), max_size=5))
 def test_it_does_not_matter_when_one_looks(scene: Scene, looks: list[float]) -> None:
     calls = [Stray(at_s=at_s, call="advance", request_id="") for at_s in looks]
@@ -111,7 +111,7 @@ def test_it_does_not_matter_when_one_looks(scene: Scene, looks: list[float]) -> 
         assert by_step.books[role].order == books.order
 
 
-@settings(max_examples=60)
+@settings(max_examples=100, deadline=None)
 @given(spec=specs(Role.REGULAR), drawn=visits())
 def test_much_time_may_pass_in_one_call(spec: EngineSpec, drawn: list[Visit]) -> None:
     by_event, by_input = World([spec], drawn), World([spec], drawn, pace="input")
@@ -120,7 +120,7 @@ def test_much_time_may_pass_in_one_call(spec: EngineSpec, drawn: list[Visit]) ->
     assert by_input.books[Role.REGULAR].order == by_event.books[Role.REGULAR].order
 
 
-@settings(max_examples=100)
+@settings(max_examples=200, deadline=None)
 @given(scene=scenes())
 def test_without_trouble_every_request_is_completed(scene: Scene) -> None:
     # With a limit, a higher priority drives others out of the queue.
@@ -160,7 +160,7 @@ def check_counters(books: Books, now_s: float) -> None:
         assert load.decode_moments[5] == sum(e.num_output_tokens - 1 for e in computed)
 
 
-@settings(max_examples=60)
+@settings(max_examples=100, deadline=None)
 @given(
     spec=specs(Role.REGULAR),
     num_tokens=st.integers(1, 40),

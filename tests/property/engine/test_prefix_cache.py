@@ -128,5 +128,7 @@ class PrefixCacheMachine(RuleBasedStateMachine):
         assert locked <= self.paths.keys(), "what is locked stays"
 
 
-PrefixCacheMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=30)
+PrefixCacheMachine.TestCase.settings = settings(
+    max_examples=100, stateful_step_count=30, deadline=None
+)
 test_prefix_cache = PrefixCacheMachine.TestCase

@@ -104,7 +104,7 @@ def drive(scripts: list[Transfer], *, follows_link: bool) -> list[tuple[float, s
     return completions
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(scripts=st.lists(transfers(), min_size=1, max_size=6))
 def test_each_completes_when_its_share_has_carried_it(scripts: list[Transfer]) -> None:
     completions = drive(scripts, follows_link=False)

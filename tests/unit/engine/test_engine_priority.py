@@ -86,3 +86,22 @@ def test_a_place_in_a_decode_engine_goes_by_priority() -> None:
         rig.engine.kv_arrived(name, 1 / 1024)
     rig.run()
     assert rig.first_s("a") < rig.first_s("c") < rig.first_s("b")
+
+
+def test_who_was_preempted_in_vain_does_not_stop_the_engine() -> None:
+    spec = make_spec(
+        max_running_requests=1,
+        has_priority=True,
+        preemption_threshold=0,
+        has_mixed_chunk=True,
+        page_tokens=16,
+        chunked_prefill_tokens=16,
+    )
+    rig = EngineRig(spec)
+    rig.submit("victim", 10, 5)
+    first_s = rig.prefill_s((10, 0))
+    # The victim's place in the step leaves no whole page for the prompt.
+    rig.submit("vip", 10, 1, at_s=first_s, priority=1)
+    rig.run()
+    assert rig.first_s("vip") == first_s + rig.prefill_s((10, 0))
+    assert rig.finished("victim").num_retractions == 1

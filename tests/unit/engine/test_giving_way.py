@@ -1,7 +1,7 @@
 import pytest
 from support.engine_rig import make_request
 
-from hfx_sgl.engine.new_token_ratio import NewTokenRatio
+from hfx_sgl.engine.new_token_ratio import NUM_DECAY_STEPS, NewTokenRatio
 from hfx_sgl.engine.preemption import preemption_victims, retraction_order
 from hfx_sgl.engine.sequence import Sequence, SequenceState
 
@@ -76,6 +76,15 @@ def test_less_is_expected_with_each_step() -> None:
     assert not ratio.is_decaying
     ratio.reset()
     assert ratio.current == pytest.approx(0.7)
+
+
+def test_it_does_not_matter_how_many_steps_are_counted_at_once() -> None:
+    one_by_one, at_once = NewTokenRatio(0.3), NewTokenRatio(0.3)
+    for _ in range(NUM_DECAY_STEPS):
+        one_by_one.decay(1)
+    at_once.decay(NUM_DECAY_STEPS)
+    assert one_by_one.current == at_once.current
+    assert one_by_one.is_decaying == at_once.is_decaying
 
 
 def test_more_is_expected_after_a_retraction() -> None:
