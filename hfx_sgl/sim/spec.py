@@ -32,10 +32,11 @@ class SimSpec:
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     engine: Mapping[str, object] = field(default_factory=dict)
     """Fields of EngineSpec that differ from the profile's."""
-    network_s: float = 0.001
-    """From client to worker through the router, and as long back: HTTP and the router's work."""
-    handshake_s: float = 0.001
-    """From the decode worker's reservation until the prefill worker knows of it."""
+    network_s: float = 0.0015
+    """From client to worker through the router, and as long back: HTTP and the router's work.
+    The default is what an emulated cluster takes on a small virtual machine."""
+    handshake_s: float = 0.002
+    """From the decode worker's reservation until the prefill worker knows of it; likewise."""
     max_drain_s: float = 300.0
     """How long requests may go on after the last arrival; what is left then has timed out."""
     sample_interval_s: float | None = 10.0
