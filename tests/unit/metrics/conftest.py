@@ -88,6 +88,7 @@ def full_bench() -> Bench:
     recorder.answered("/generate", False, 503, "no_workers", 0.2)
     recorder.controlled("GET", "/health", 200, "", 0.001)
     recorder.streamed("/v1/chat/completions", 0.1, 0.02, 6)
+    recorder.judged("chat", True)
     recorder.upstream_answers[Role.DECODE, 200] += 1
     recorder.retries["/generate", Role.DECODE] += 1
     recorder.retries_exhausted["/generate", Role.DECODE] += 1

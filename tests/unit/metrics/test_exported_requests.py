@@ -101,6 +101,15 @@ def test_streams_fill_the_token_families(bench: Any) -> None:
     assert bench.value("hfx_router_tpot_seconds_count", **ours) == 1
 
 
+def test_attainment_by_class(bench: Any) -> None:
+    for name, is_met in (("chat", True), ("chat", True), ("chat", False), ("none", False)):
+        bench.recorder.judged(name, is_met)
+    name = "hfx_router_slo_attained_total"
+    assert bench.value(name, **{"class": "chat", "met": "true"}) == 2
+    assert bench.value(name, **{"class": "chat", "met": "false"}) == 1
+    assert bench.value(name, **{"class": "none", "met": "false"}) == 1
+
+
 def test_outcomes_of_inference_requests(bench: Any) -> None:
     recorder = bench.recorder
     recorder.answered("/generate", False, 200, "", 0.1)

@@ -11,11 +11,6 @@ def test_counts_what_is_used() -> None:
     assert (pool.num_used_tokens, pool.num_free_tokens) == (48, 48)
 
 
-@pytest.mark.parametrize(("num_tokens", "rounded"), [(0, 0), (1, 16), (16, 16), (17, 32)])
-def test_rounds_up_to_pages(num_tokens: int, rounded: int) -> None:
-    assert KvPool(100, page_tokens=16).round_up(num_tokens) == rounded
-
-
 @pytest.mark.parametrize("num_tokens", [-16, 8, 112])
 def test_refuses_to_allocate(num_tokens: int) -> None:
     pool = KvPool(100, page_tokens=16)
