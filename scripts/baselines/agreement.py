@@ -1,6 +1,6 @@
 """Simulation against emulation, request for request the same trace."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,29 +17,24 @@ ATTAINMENT_BOUND = 0.03
 class Agreement:
     """One point by both."""
 
-    simulated: Run
+    simulated: tuple[Run, ...]
+    """Variants that differ in what should not matter."""
     emulated: Run
 
     @property
     def ttft_error(self) -> float:
-        """Median TTFT of the simulation relative to the emulation's, less 1."""
-        return _relative(
-            self.simulated.summary.overall.median_ttft_ms,
-            self.emulated.summary.overall.median_ttft_ms,
-        )
+        """How far the emulation's median TTFT lies outside the simulated range, relative to it."""
+        return self._distance(_median_ttft_ms) / _median_ttft_ms(self.emulated)
 
     @property
     def tpot_error(self) -> float:
         """The same for TPOT."""
-        return _relative(
-            self.simulated.summary.overall.median_tpot_ms,
-            self.emulated.summary.overall.median_tpot_ms,
-        )
+        return self._distance(_median_tpot_ms) / _median_tpot_ms(self.emulated)
 
     @property
     def attainment_error(self) -> float:
-        """Attainment of the simulation less that of the emulation."""
-        return _attainment(self.simulated) - _attainment(self.emulated)
+        """How far the emulation's attainment lies outside the simulated range."""
+        return self._distance(_attainment)
 
     @property
     def is_within(self) -> bool:
@@ -51,10 +46,21 @@ class Agreement:
             and self.emulated.info.is_valid
         )
 
+    def _distance(self, figure: Callable[[Run], float]) -> float:
+        """Return the nearest simulated value less the emulated one; 0 inside the range."""
+        low, high = self.range_of(figure)
+        emulated = figure(self.emulated)
+        return min(max(emulated, low), high) - emulated
 
-def read_agreement(simulated: Path, emulated: Path) -> Agreement:
-    """Return both runs of one point."""
-    return Agreement(simulated=read_run(simulated), emulated=read_run(emulated))
+    def range_of(self, figure: Callable[[Run], float]) -> tuple[float, float]:
+        """Return the lowest and the highest simulated value."""
+        values = [figure(run) for run in self.simulated]
+        return min(values), max(values)
+
+
+def read_agreement(simulated: Sequence[Path], emulated: Path) -> Agreement:
+    """Return the runs of one point."""
+    return Agreement(simulated=tuple(map(read_run, simulated)), emulated=read_run(emulated))
 
 
 def agreement_table(agreements: Sequence[Agreement]) -> str:
@@ -68,27 +74,39 @@ def agreement_table(agreements: Sequence[Agreement]) -> str:
 
 def _row(agreement: Agreement) -> list[str]:
     info = agreement.emulated.info
-    simulated = agreement.simulated.summary.overall
-    emulated = agreement.emulated.summary.overall
     return [
         f"{info.cluster}, {info.policy}, {info.load_factor:g}x",
-        str(emulated.num_requests),
-        f"{simulated.median_ttft_ms:.1f} / {emulated.median_ttft_ms:.1f}",
+        str(agreement.emulated.summary.overall.num_requests),
+        _pair(agreement, _median_ttft_ms, ".1f"),
         f"{agreement.ttft_error:+.1%}",
-        f"{simulated.median_tpot_ms:.2f} / {emulated.median_tpot_ms:.2f}",
+        _pair(agreement, _median_tpot_ms, ".2f"),
         f"{agreement.tpot_error:+.1%}",
-        f"{_attainment(agreement.simulated):.1%} / {_attainment(agreement.emulated):.1%}",
+        _pair(agreement, lambda run: 100 * _attainment(run), ".1f"),
         f"{agreement.attainment_error * 100:+.1f}",
         ("yes" if agreement.is_within else "**no**")
         + ("" if info.is_valid else " (run not valid)"),
     ]
 
 
-def _relative(simulated_ms: float | None, emulated_ms: float | None) -> float:
-    if simulated_ms is None or emulated_ms is None:
-        raise ValueError("a run without a completed request cannot be compared")
-    return simulated_ms / emulated_ms - 1
+def _pair(agreement: Agreement, figure: Callable[[Run], float], form: str) -> str:
+    low, high = (format(value, form) for value in agreement.range_of(figure))
+    simulated = low if low == high else f"{low}-{high}"
+    return f"{simulated} / {format(figure(agreement.emulated), form)}"
+
+
+def _median_ttft_ms(run: Run) -> float:
+    return _measured(run, run.summary.overall.median_ttft_ms)
+
+
+def _median_tpot_ms(run: Run) -> float:
+    return _measured(run, run.summary.overall.median_tpot_ms)
 
 
 def _attainment(run: Run) -> float:
-    return run.summary.overall.slo_attainment or 0.0
+    return _measured(run, run.summary.overall.slo_attainment)
+
+
+def _measured(run: Run, value: float | None) -> float:
+    if value is None:
+        raise ValueError(f"{run.path}: nothing to compare, no request was completed")
+    return value

@@ -10,7 +10,7 @@ from pathlib import Path
 from baselines.agreement import Agreement, agreement_table, read_agreement
 from baselines.emulated import LoadPoint, run_emulated
 from baselines.shapes import POLICIES, SHAPES, Shape
-from baselines.simulated import run_simulated, sweep
+from baselines.simulated import NUM_VARIANTS, run_simulated, sweep
 
 from hfx_sgl.engine.profile import DEFAULT_PROFILE
 from hfx_sgl.errors import ConfigError, LaunchError
@@ -23,7 +23,8 @@ _DESCRIPTION = """\
 Measures the selection policies on four workers, unified and as two prefill and two decode workers:
 a sweep by the simulator, and some points on emulated workers behind the real router, the same
 requests once more by the simulator beside them. Writes run folders, a report of the sweep, a report
-of the emulated runs, and how well the two agree. The emulated part wants a quiet machine.
+of the emulated runs, and how well the two agree. The emulated part wants a quiet machine; points
+whose runs are in the folder already are not run again.
 """
 
 
@@ -44,7 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = agreement_table(agreements)
     (args.results / "agreement.md").write_text(
         f"# Simulation against emulation\n\n"
-        f"The same {args.emulated_duration:g} s of requests by both; one run each. "
+        f"The same {args.emulated_duration:g} s of requests by both, one emulated run each. "
+        f"Each point was simulated {NUM_VARIANTS} times, with other draws of the policy and network "
+        f"times between 0.7 and 1.3 of the usual. The range is shown, and how far outside of it "
+        f"the emulated run lies: a wide range means that small differences decide. "
         f"Version {agreements[0].emulated.info.version}.\n\n{table}"
     )
     print(table)
@@ -124,9 +128,9 @@ def _emulate(args: argparse.Namespace, shapes: Sequence[Shape]) -> list[Agreemen
         print(f"emulated: {number} of {len(points)}, {point.name}", file=sys.stderr)
         emulated = args.runs / "emulated" / point.name
         simulated = args.runs / "same-requests" / point.name
-        run_emulated(point, emulated, base_port=args.base_port)
-        run_simulated(point, simulated)
-        agreements.append(read_agreement(simulated, emulated))
+        if not (emulated / "run.json").exists():
+            run_emulated(point, emulated, base_port=args.base_port)
+        agreements.append(read_agreement(run_simulated(point, simulated), emulated))
         print(agreement_table(agreements[-1:]).splitlines()[-1], file=sys.stderr)
     _report(
         args.runs / "emulated", args.results / "emulated", "Selection policies, emulated workers"

@@ -13,6 +13,13 @@ from hfx_sgl.sim.sweep import SweepRun, run_sweep, sweep_runs
 from hfx_sgl.workload.arguments import PlannedLoad
 from hfx_sgl.workload.load import DEFAULT_WORKLOAD, load_workload
 
+NUM_VARIANTS = 9
+"""How often a point is simulated: with other random draws of the policy each time, and with"""
+_LEAST_NETWORK_RATIO = 0.7
+_MOST_NETWORK_RATIO = 1.3
+"""network times between these multiples of the usual one. Close to saturation half a millisecond
+can send a request elsewhere and change all that follows; the spread shows where that matters."""
+
 OnDone = Callable[[SweepRun, JobResult], None]
 
 
@@ -35,8 +42,11 @@ def sweep(
         run_sweep(runs, folder / shape.label.lower(), num_processes=num_processes, on_done=on_done)
 
 
-def run_simulated(point: LoadPoint, folder: Path) -> None:
-    """Simulate one point."""
+def run_simulated(point: LoadPoint, folder: Path) -> list[Path]:
+    """Simulate the variants of one point; returns the run folders.
+
+    Runs that are there already are left as they are.
+    """
     job = _job(
         point.shape,
         point.policy,
@@ -45,8 +55,20 @@ def run_simulated(point: LoadPoint, folder: Path) -> None:
         point.duration_s,
         point.profile,
     )
-    # Only what the load test measures, too.
-    run_job(replace(job, spec=replace(job.spec, sample_interval_s=None)), folder)
+    folders = []
+    for variant in range(NUM_VARIANTS):
+        share = variant / (NUM_VARIANTS - 1)
+        ratio = _LEAST_NETWORK_RATIO + share * (_MOST_NETWORK_RATIO - _LEAST_NETWORK_RATIO)
+        folders.append(folder / f"variant{variant}")
+        if not (folders[-1] / "run.json").exists():
+            spec = replace(
+                job.spec,
+                seed=point.seed + variant,
+                network_s=job.spec.network_s * ratio,
+                sample_interval_s=None,  # the load test's samples suffice
+            )
+            run_job(replace(job, spec=spec), folders[-1])
+    return folders
 
 
 def _job(

@@ -40,6 +40,5 @@ def test_simulation_and_emulation_agree(shape: Shape, load_factor: float, tmp_pa
             break
     else:
         pytest.fail(f"{MAX_ATTEMPTS} load tests could not send in time: the machine is too busy")
-    run_simulated(point, tmp_path / "simulated")
-    agreement = read_agreement(tmp_path / "simulated", emulated)
+    agreement = read_agreement(run_simulated(point, tmp_path / "simulated"), emulated)
     assert agreement.is_within, agreement_table([agreement])
