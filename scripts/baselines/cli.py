@@ -46,9 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     (args.results / "agreement.md").write_text(
         f"# Simulation against emulation\n\n"
         f"The same {args.emulated_duration:g} s of requests by both, one emulated run each. "
-        f"Each point was simulated {NUM_VARIANTS} times, with other draws of the policy and network "
-        f"times between 0.7 and 1.3 of the usual. The range is shown, and how far outside of it "
-        f"the emulated run lies: a wide range means that small differences decide. "
+        f"Each point was simulated {NUM_VARIANTS} times, with other draws of the policy and "
+        f"network times between 0.7 and 1.3 of the usual. The range is shown, and how far outside "
+        f"of it the emulated run lies: a wide range means that small differences decide. "
         f"Version {agreements[0].emulated.info.version}.\n\n{table}"
     )
     print(table)
