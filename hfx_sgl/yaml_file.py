@@ -30,7 +30,7 @@ def read_yaml(path: Path, model: type[Model]) -> Model:
         ConfigError: the file cannot be read, is not YAML, or says something impossible.
     """
     loader, root = _compose(path)
-    problems = [f"{path}:{line}: {key}: given twice" for key, line in _duplicates(root)]
+    problems = [f"{path}:{line}: {key}: given twice" for key, line in duplicate_keys(root)]
     if problems:
         raise ConfigError(*first_problems(problems))
     try:
@@ -64,12 +64,12 @@ def _compose(path: Path) -> tuple[yaml.SafeLoader, yaml.Node]:
     return loader, root
 
 
-def _duplicates(node: yaml.Node) -> list[tuple[str, int]]:
+def duplicate_keys(node: yaml.Node) -> list[tuple[str, int]]:
     """Return each key that its mapping has already, with its line."""
     found: list[tuple[str, int]] = []
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            found += _duplicates(item)
+            found += duplicate_keys(item)
     elif isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
@@ -77,7 +77,7 @@ def _duplicates(node: yaml.Node) -> list[tuple[str, int]]:
             if name in seen:
                 found.append((name, key.start_mark.line + 1))
             seen.add(name)
-            found += _duplicates(value)
+            found += duplicate_keys(value)
     return found
 
 

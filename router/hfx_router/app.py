@@ -19,6 +19,7 @@ from hfx_router.exchange.abort import Aborter
 from hfx_router.exchange.endpoints import ENDPOINTS, PdSupport
 from hfx_router.exchange.gate import AdmissionGate
 from hfx_router.exchange.pd import PdExchange
+from hfx_router.exchange.promises import Promises
 from hfx_router.exchange.regular import RegularExchange
 from hfx_router.exchange.request_headers import RequestIds
 from hfx_router.exchange.service import ExchangeConfig, Service
@@ -40,6 +41,7 @@ from hfx_router.settings.core import (
     policy_name,
     retry_config,
     selection_config,
+    slo_config,
     worker_specs,
 )
 from hfx_router.settings.model import RouterSettings
@@ -125,7 +127,10 @@ class Router:
         self._clock = WallClock()
         self._outbox = TurnOutbox(asyncio.get_running_loop().call_soon)
         rng = random.SystemRandom()
-        self.recorder = Recorder(settings.prometheus_duration_buckets or DURATION_BOUNDS_S)
+        self.recorder = Recorder(
+            settings.prometheus_duration_buckets or DURATION_BOUNDS_S,
+            slos=tuple(slo_config(settings).classes.values()),
+        )
         policies = _policies(settings)
         self.registry = Registry(
             self._clock,
@@ -197,6 +202,7 @@ class Router:
             retry_budget=RetryBudget(retry),
             api_keys=self._api_keys,
             request_ids=RequestIds(settings.request_id_headers or (), rng),
+            promises=Promises(slo_config(settings)),
             aborter=Aborter(session, self.recorder, timeout_s=settings.abort_timeout_secs),
             outbox=self._outbox,
             rid_prefix=f"{rng.getrandbits(64):016x}",

@@ -50,7 +50,7 @@ class ApiKeys:
         """
         if self._secret is None:
             return
-        if not hmac.compare_digest(_bearer_token(authorization), self._secret):
+        if not hmac.compare_digest(bearer_token(authorization), self._secret):
             raise UnauthorizedError("the API key is wrong")
 
     def check_control(self, authorization: str | bytes | None, *, is_change: bool) -> None:
@@ -63,7 +63,7 @@ class ApiKeys:
         if not self._control:
             self.check(authorization)
             return
-        token = _bearer_token(authorization)
+        token = bearer_token(authorization)
         found: ControlPlaneKey | None = None
         for key, secret in self._control:  # to the end, so that the time tells nothing
             if hmac.compare_digest(token, secret):
@@ -76,7 +76,12 @@ class ApiKeys:
             )
 
 
-def _bearer_token(authorization: str | bytes | None) -> bytes:
+def bearer_token(authorization: str | bytes | None) -> bytes:
+    """Return the key in an Authorization header.
+
+    Raises:
+        UnauthorizedError: there is no header, or it holds something else.
+    """
     if authorization is None:
         raise UnauthorizedError("no API key: send it as `Authorization: Bearer KEY`")
     # A header that came as text was decoded as latin-1, which keeps every byte.

@@ -9,6 +9,14 @@ MAX_BATCH = 65_536
 """Rooms of one batch share the upper bits of its first room, which leaves 16 bits to count with."""
 
 
+class StatedBounds(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body field `slo`: bounds in milliseconds. None is a bound not stated."""
+
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None
+    e2e_ms: float | None = None
+
+
 class RoutingFields(msgspec.Struct, kw_only=True):
     """The top-level fields that routing looks at, of any endpoint. UNSET is a field not sent."""
 
@@ -17,6 +25,9 @@ class RoutingFields(msgspec.Struct, kw_only=True):
     return_logprob: bool | list[bool] | None = None
     n: int | None = None
     echo: bool | None = None
+    slo: StatedBounds | UnsetType | None = UNSET
+    slo_class: str | UnsetType | None = UNSET
+    model: Raw | UnsetType = UNSET
     logprobs: Raw | UnsetType = UNSET
     sampling_params: Raw | UnsetType = UNSET
     messages: Raw | UnsetType = UNSET
@@ -43,6 +54,10 @@ class RoutingFields(msgspec.Struct, kw_only=True):
             and self.decode_tp_size is UNSET
             and self.disagg_prefill_dp_rank is UNSET
         )
+
+    def has_slo_fields(self) -> bool:
+        """Whether the client sent a field that asks for a promise."""
+        return not (self.slo is UNSET and self.slo_class is UNSET)
 
     def chooses_dp_rank(self) -> bool:
         """Whether the client asked for a data-parallel rank itself."""
@@ -72,6 +87,9 @@ PAIRING_FIELDS = frozenset(
     )
 )  # fmt: skip
 """Fields that only a router may set: one of them wrong or missing takes a decode scheduler down."""
+
+SLO_FIELDS = frozenset(("slo", "slo_class"))
+"""Fields that are addressed to the router; SGLang knows none of them."""
 
 DP_FIELDS = frozenset(("routed_dp_rank", "data_parallel_rank"))
 """Fields that choose a data-parallel rank; ours when routing is aware of ranks."""

@@ -2,52 +2,41 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Protocol
 
 from hfx_router.body.inspect import (
     PAIRING_FIELDS,
+    SLO_FIELDS,
     RoutingFields,
     read_routing_fields,
 )
 from hfx_router.body.splice import remove_members
 from hfx_router.errors import error_event, render_error
+from hfx_router.exchange.client import Client
 from hfx_router.exchange.endpoints import Endpoint
+from hfx_router.exchange.judgement import judge
 from hfx_router.exchange.leg import Leg
+from hfx_router.exchange.promises import ECHO_HEADER, echo_line
 from hfx_router.exchange.request_headers import forwarded_lines
 from hfx_router.exchange.service import Service
 from hfx_router.http1.body_framing import PayloadSink
 from hfx_router.http1.request_reader import ParsedRequest
 from hfx_router.http1.response_head import ResponseHead, render_response_head
 from hfx_router.http1.sse_meter import SseMeter
+from hfx_router.metrics.labels import Outcome, outcome_of
 from hfx_router.upstream.connection import LegFailure
 from hfx_router.workers.worker import Worker
 from hfx_sgl.errors import InvalidRequestError, RequestError, UpstreamTimeoutError
 from hfx_sgl.policy.retry import RETRYABLE_STATUSES, backoff_s, may_retry
+from hfx_sgl.policy.slo.config import NO_CLASS
+from hfx_sgl.policy.slo.resolve import NO_PROMISE
 from hfx_sgl.types import Role
 
 CLIENT_CLOSED_REQUEST = 499
 """Status recorded for a request whose client left, as nginx numbers it; never sent."""
 
 
-class Client(Protocol):
-    """The connection that waits for the answer."""
-
-    def write(self, data: bytes) -> None:
-        """Send bytes of the answer."""
-        ...
-
-    def write_through(self) -> Callable[[bytes], None]:
-        """Return what sends bytes by the shortest way, for as long as the connection is open."""
-        ...
-
-    def finished(self, *, keep_alive: bool) -> None:
-        """The answer is complete."""
-        ...
-
-    def break_off(self) -> None:
-        """Close at once: the answer cannot be completed and must not look complete."""
-        ...
+_TAKEN_FIELDS = PAIRING_FIELDS | SLO_FIELDS
+"""Fields of a body that end here."""
 
 
 _NO_FIELDS = RoutingFields()
@@ -62,6 +51,8 @@ class Exchange(ABC):
     _retryable_statuses = RETRYABLE_STATUSES
     _request_id = b""
     _fields = _NO_FIELDS
+    _promise = NO_PROMISE
+    _echo_line = b""
     _upstream_head = b""
     _ticket: int | None = None
     _retry: asyncio.TimerHandle | None = None
@@ -71,6 +62,9 @@ class Exchange(ABC):
     _answering: Leg | None = None
     _has_answered = False
     _meter: SseMeter | None = None
+    """Follows an answer that is an event stream."""
+    _tail: SseMeter | None = None
+    """Follows any other answer to a request that was promised something."""
     _reframes = False
     """Whether the payload goes out without the worker's framing."""
 
@@ -116,8 +110,11 @@ class Exchange(ABC):
                 "compressed request bodies are not supported", param="content-encoding"
             )
         fields = self._fields = read_routing_fields(self.request.body)
-        if fields.has_pairing_fields():
-            self.request.body = remove_members(self.request.body, PAIRING_FIELDS)
+        promise = self._promise = service.promises.promise(self.request, fields, self.endpoint)
+        if ECHO_HEADER in headers:
+            self._echo_line = echo_line(promise)
+        if fields.has_pairing_fields() or fields.has_slo_fields():
+            self.request.body = remove_members(self.request.body, _TAKEN_FIELDS)
         self._upstream_head = b"%bx-request-id: %b\r\n" % (
             forwarded_lines(self.request.headers),
             self._request_id,
@@ -227,14 +224,14 @@ class Exchange(ABC):
         self._tried = (*self._tried, worker)
         delay_s = backoff_s(service.retry, self._num_attempts + 1, service.rng)
         service.recorder.backed_off(self._num_attempts + 1, delay_s)
-        self._answering = self._meter = None
+        self._answering = self._meter = self._tail = None
         self._retry = asyncio.get_running_loop().call_later(delay_s, self._attempt)
         return True
 
     # --- answers ---
 
     def _extra_lines(self) -> bytes:
-        lines = b"x-request-id: %b\r\n" % self._request_id
+        lines = b"x-request-id: %b\r\n%b" % (self._request_id, self._echo_line)
         if not self._keep_alive:
             lines += b"connection: close\r\n"
         origin = self.request.fields.get(b"origin")
@@ -286,16 +283,37 @@ class Exchange(ABC):
     def _payload_sink_for_answer(self, head: ResponseHead) -> PayloadSink | None:
         """Return who wants the payload of the answer; None where its wire bytes suffice."""
         self._reframes = self.request.is_http_10 and head.is_chunked  # 1.0 knows no chunks
+        meter = self._meter_for_answer(head)
+        if self._reframes:
+            return self._take_payload
+        return None if meter is None else meter.feed
+
+    def _meter_for_answer(self, head: ResponseHead) -> SseMeter | None:
+        """Return what the payload of an answer is to be fed to; None where nobody wants to know."""
         if head.is_event_stream:
             self._meter = SseMeter()
-            return self._take_payload if self._reframes else self._meter.feed
-        return self._take_payload if self._reframes else None
+            return self._meter
+        if self._promise.is_bounded:
+            self._tail = SseMeter()
+        return self._tail
+
+    def _measure(self, payload: bytes) -> None:
+        meter = self._meter or self._tail
+        if meter is not None:
+            meter.feed(payload)
 
     def _take_payload(self, payload: bytes) -> None:
         """Count and, for a client that cannot read chunks, pass on."""
-        if self._meter is not None:
-            self._meter.feed(payload)
+        self._measure(payload)
         self._write(payload)
+
+    def _answer_whole(self, head: ResponseHead, body: bytes) -> None:
+        """Pass on an answer that is complete and no stream."""
+        meter = self._meter_for_answer(head)
+        if meter is not None:
+            meter.feed(body)
+        self._write(body)
+        self._end(head.status, "")
 
     def answer_error(self, error: RequestError) -> None:
         """End with an error of our own, in whichever form still fits."""
@@ -382,8 +400,11 @@ class Exchange(ABC):
         is_streaming = bool(self._fields.stream)
         path = self.endpoint.path
         recorder.answered(path, is_streaming, status, error_code, now_s - self.started_s)
+        stream = None
         if self._meter is not None and status == 200:
-            self._record_stream(self._meter, now_s)
+            stream = self._record_stream(self._meter, now_s)
+        if self._promise is not NO_PROMISE:
+            self._judge(outcome_of(status, error_code), now_s - self.started_s, stream)
         if self._ticket is not None:
             ticket, self._ticket = self._ticket, None
             assert service.gate is not None
@@ -404,12 +425,23 @@ class Exchange(ABC):
         self._answering = None
         self.service.exchanges.discard(self)
 
-    def _record_stream(self, meter: SseMeter, now_s: float) -> None:
+    def _judge(self, outcome: Outcome, e2e_s: float, stream: tuple[float, float] | None) -> None:
+        """Count the promise as kept or broken, if the end of the request says which."""
+        promise = self._promise
+        if not promise.is_bounded:
+            return
+        answer = self._meter or self._tail
+        is_met = judge(promise.slo, outcome, e2e_s=e2e_s, stream=stream, answer=answer)
+        if is_met is not None:
+            self.service.recorder.judged(promise.class_name or NO_CLASS, is_met)
+
+    def _record_stream(self, meter: SseMeter, now_s: float) -> tuple[float, float]:
+        """Count the timing of a stream; returns its times to first and per output token."""
+        ttft_s = self.first_byte_s - self.started_s
         num_tokens = max(1, meter.num_output_tokens(self.endpoint.num_extra_events))
         tpot_s = (now_s - self.first_byte_s) / (num_tokens - 1) if num_tokens > 1 else None
-        self.service.recorder.streamed(
-            self.endpoint.path, self.first_byte_s - self.started_s, tpot_s, num_tokens
-        )
+        self.service.recorder.streamed(self.endpoint.path, ttft_s, tpot_s, num_tokens)
+        return ttft_s, tpot_s or 0.0
 
     def pause(self) -> None:
         """The client does not keep up: stop reading the answer."""

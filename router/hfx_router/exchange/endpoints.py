@@ -35,6 +35,8 @@ class Endpoint:
     """How log probabilities of the prompt, which only the prefill has, get into the answer."""
     num_extra_events: int = 0
     """Events of its streams that carry no token: the role at first, the reason to stop at last."""
+    infers: bool = True
+    """Whether a model computes the answer; only then is there anything to promise."""
     worker_path: str | None = None
     """The path at the worker where it differs from `path`."""
 
@@ -66,8 +68,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(path="/v1/rerank"),
     Endpoint(path="/v1/score"),
     Endpoint(path="/v1/classify"),
-    Endpoint(path="/tokenize", pd=PdSupport.ANY),
-    Endpoint(path="/detokenize", pd=PdSupport.ANY),
-    Endpoint(path="/v1/tokenize", pd=PdSupport.ANY),
-    Endpoint(path="/v1/detokenize", pd=PdSupport.ANY),
+    Endpoint(path="/tokenize", pd=PdSupport.ANY, infers=False),
+    Endpoint(path="/detokenize", pd=PdSupport.ANY, infers=False),
+    Endpoint(path="/v1/tokenize", pd=PdSupport.ANY, infers=False),
+    Endpoint(path="/v1/detokenize", pd=PdSupport.ANY, infers=False),
 )

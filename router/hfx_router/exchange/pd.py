@@ -21,7 +21,6 @@ from hfx_router.exchange.logprob_places import (
 from hfx_router.exchange.regular import NO_WORKERS_RETRY_AFTER_S, lost_message
 from hfx_router.http1.body_framing import PayloadSink
 from hfx_router.http1.response_head import ResponseHead
-from hfx_router.http1.sse_meter import SseMeter
 from hfx_router.upstream.connection import LegFailure
 from hfx_router.workers.worker import Worker
 from hfx_sgl.errors import InvalidRequestError, TransferError, UnavailableError
@@ -143,8 +142,7 @@ class PdExchange(Exchange):
         self._reframes = True
         if leg is self._prefill:
             return merge.feed_prefill
-        if head.is_event_stream:
-            self._meter = SseMeter()
+        self._meter_for_answer(head)
         return merge.feed_decode
 
     def leg_whole(self, leg: Leg, head: ResponseHead, body: bytes) -> None:
@@ -153,8 +151,7 @@ class PdExchange(Exchange):
             self._leg_whole_in_steps(leg, head, body)
         elif leg is self._decode:
             self._answering = leg
-            self._write(body)
-            self._end(head.status, "")
+            self._answer_whole(head, body)
         elif self._client is None:
             self._forget()  # the prefill's answer was all that was left
 
@@ -205,8 +202,7 @@ class PdExchange(Exchange):
     def _emit_merged(self, payload: bytes) -> None:
         if not payload:
             return
-        if self._meter is not None:
-            self._meter.feed(payload)
+        self._measure(payload)
         if not self.request.is_http_10:
             payload = b"%x\r\n%b\r\n" % (len(payload), payload)
         self._write(payload)

@@ -62,8 +62,7 @@ class RegularExchange(Exchange):
         if head.status not in self._retryable_statuses or not self._retries(
             leg.worker, head.status
         ):
-            self._write(body)
-            self._end(head.status, "")
+            self._answer_whole(head, body)
 
     def leg_body(self, leg: Leg, data: bytes) -> None:
         """See LegOwner."""

@@ -10,6 +10,7 @@ from hfx_transfer.handoff import RoomAllocator
 from hfx_router.auth import ApiKeys
 from hfx_router.exchange.abort import Aborter
 from hfx_router.exchange.gate import AdmissionGate
+from hfx_router.exchange.promises import Promises
 from hfx_router.exchange.request_headers import RequestIds
 from hfx_router.metrics.recorder import Recorder
 from hfx_router.outbox import Outbox
@@ -53,6 +54,7 @@ class Service:
     retry_budget: RetryBudget
     api_keys: ApiKeys
     request_ids: RequestIds
+    promises: Promises
     aborter: Aborter
     gate: AdmissionGate | None
     outbox: Outbox

@@ -13,7 +13,15 @@ _USAGE_WINDOW_BYTES = 4096
 _BATCH_PIECES = 32
 """Pieces of a stream that are kept to be counted together."""
 
-_COMPLETION_TOKENS = re.compile(rb'"completion_tokens":\s*(\d+)')
+_OUTPUT_TOKENS = re.compile(rb'"(?:completion|output)_tokens":\s*(\d+)')
+"""`output_tokens` is how `/v1/responses` calls it."""
+
+_FAILURE = re.compile(
+    rb'^data: ?\{"(?:error"|object": ?"error")|"finish_reason": ?(?:\{"type": ?)?"abort"',
+    re.MULTILINE,
+)
+"""An error event, or a request that the worker aborted. Inside JSON text quotes are escaped, so an
+answer cannot imitate either."""
 
 
 class SseMeter:
@@ -69,9 +77,20 @@ class SseMeter:
         SGLang reports `completion_tokens` in each event of `/generate`, and at the end of OpenAI
         streams that ask for usage; otherwise one event stands for one token.
         """
-        self._digest()
-        tail = bytes(self._recent)
-        counts = _COMPLETION_TOKENS.findall(tail)
-        if counts:
-            return int(counts[-1])
+        stated = self.num_stated_tokens
+        if stated is not None:
+            return stated
         return max(0, self.num_events - num_extra_events - (1 if self.is_done else 0))
+
+    @property
+    def num_stated_tokens(self) -> int | None:
+        """The last count of output tokens that the answer states; None when it states none."""
+        self._digest()
+        counts = _OUTPUT_TOKENS.findall(bytes(self._recent))
+        return int(counts[-1]) if counts else None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the answer ends with an error or an abort, whatever its status said."""
+        self._digest()
+        return _FAILURE.search(self._recent) is not None

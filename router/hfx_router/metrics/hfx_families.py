@@ -32,6 +32,15 @@ def hfx_request_families(recorder: Recorder, model: str) -> Iterator[Metric]:
         ("model", "endpoint", "outcome"),
         grouped(((model, endpoint, outcome), part) for endpoint, outcome, part in _ended(recorder)),
     )
+    yield counter_family(
+        "hfx_router_slo_attained_total",
+        "Requests that were promised something, by class and by whether the promise was kept.",
+        ("class", "met"),
+        {
+            (clean(name), "true" if is_met else "false"): count
+            for (name, is_met), count in recorder.promises.items()
+        },
+    )
     for name, documentation, by_path in (
         ("hfx_router_ttft_seconds", "Time to first token of streams.", recorder.ttft_s),
         (

@@ -5,8 +5,11 @@ Knows nothing of Prometheus; the exporter reads these fields when somebody scrap
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import inf
 
+from hfx_sgl.policy.slo.config import MAX_CLASSES, NO_CLASS, OTHER_CLASS
+from hfx_sgl.slo import Slo
 from hfx_sgl.types import Role
 
 DURATION_BOUNDS_S: tuple[float, ...] = (
@@ -30,6 +33,11 @@ LOOP_LAG_BOUNDS_S: tuple[float, ...] = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,
 )  # fmt: skip
 """From a tenth of a millisecond, well below what a client can feel, to a loop that stands still."""
+
+
+def with_bounds(bounds_s: Sequence[float], extra_s: Iterable[float]) -> tuple[float, ...]:
+    """Return the bounds with those among them that are finite added, in order."""
+    return tuple(sorted({*bounds_s, *(bound_s for bound_s in extra_s if bound_s < inf)}))
 
 
 class Histogram:
@@ -56,8 +64,14 @@ class Histogram:
 class Recorder:
     """Everything one router process counts."""
 
-    def __init__(self, duration_bounds_s: Sequence[float] = DURATION_BOUNDS_S) -> None:
+    def __init__(
+        self, duration_bounds_s: Sequence[float] = DURATION_BOUNDS_S, slos: Sequence[Slo] = ()
+    ) -> None:
+        """`slos` are the configured ones; their bounds become bounds of histograms."""
         self._duration_bounds_s = duration_bounds_s
+        self._ttft_bounds_s = with_bounds(TTFT_BOUNDS_S, (slo.ttft_s for slo in slos))
+        self._tpot_bounds_s = with_bounds(TPOT_BOUNDS_S, (slo.tpot_s for slo in slos))
+        self._slo_classes = {NO_CLASS}
         self.answers: dict[tuple[str, bool, int, str], Histogram] = {}
         """Duration by (endpoint path, streaming, status, error code or ''); 499: client left."""
         self.control_answers: dict[tuple[str, str, int, str], Histogram] = {}
@@ -70,6 +84,8 @@ class Recorder:
         """Mean time per output token after the first, one value a stream, by endpoint path."""
         self.generation_s: dict[str, Histogram] = {}
         """Time from arrival to the last token of streams, by endpoint path."""
+        self.promises: Counter[tuple[str, bool]] = Counter()
+        """Requests that were promised something and judged, by (class, whether it was kept)."""
         self.output_tokens: Counter[str] = Counter()
         """Tokens streamed, by endpoint path."""
         self.retries: Counter[tuple[str, Role]] = Counter()
@@ -126,8 +142,8 @@ class Recorder:
     def streamed(self, path: str, ttft_s: float, tpot_s: float | None, num_tokens: int) -> None:
         """Count the timing of one finished stream; `tpot_s` is None with fewer than two tokens."""
         if path not in self.ttft_s:
-            self.ttft_s[path] = Histogram(TTFT_BOUNDS_S)
-            self.tpot_s[path] = Histogram(TPOT_BOUNDS_S)
+            self.ttft_s[path] = Histogram(self._ttft_bounds_s)
+            self.tpot_s[path] = Histogram(self._tpot_bounds_s)
             self.generation_s[path] = Histogram(self._duration_bounds_s)
         self.ttft_s[path].observe(ttft_s)
         self.output_tokens[path] += num_tokens
@@ -136,6 +152,16 @@ class Recorder:
             self.tpot_s[path].observe(tpot_s)
             generation_s += tpot_s * (num_tokens - 1)
         self.generation_s[path].observe(generation_s)
+
+    def judged(self, class_name: str, is_met: bool) -> None:
+        """Count a promise as kept or broken. Class names may be a client's: only so many are kept
+        apart."""
+        if class_name not in self._slo_classes:
+            if len(self._slo_classes) > MAX_CLASSES:
+                class_name = OTHER_CLASS
+            else:
+                self._slo_classes.add(class_name)
+        self.promises[class_name, is_met] += 1
 
     def backed_off(self, attempt: int, backoff_s: float) -> None:
         """Count the wait before attempt number `attempt` (the first retry is attempt 2)."""

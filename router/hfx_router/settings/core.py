@@ -10,6 +10,7 @@ from hfx_sgl.policy.breaker import BreakerConfig
 from hfx_sgl.policy.health import HealthConfig
 from hfx_sgl.policy.retry import RetryConfig
 from hfx_sgl.policy.selection.catalog import SelectionConfig
+from hfx_sgl.policy.slo.config import SloConfig
 from hfx_sgl.types import Role
 
 
@@ -77,6 +78,11 @@ def admission_config(settings: RouterSettings) -> AdmissionConfig:
         queue_timeout_s=float(settings.queue_timeout_secs),
         rate_per_s=None if rate is None else float(rate),
     )
+
+
+def slo_config(settings: RouterSettings) -> SloConfig:
+    """Return the classes of promises and who gets which."""
+    return settings.slo or SloConfig()
 
 
 def worker_specs(settings: RouterSettings) -> tuple[WorkerSpec, ...]:

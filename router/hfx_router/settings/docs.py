@@ -51,6 +51,58 @@ def render_page() -> str:
     return "\n".join([_INTRO, *(_section(group) for group in Group)])
 
 
+_PROMISES = """\
+What one request is promised is found in this order.
+
+1. Bounds that it states itself, in headers or in the body. They are taken bound by bound, headers
+   before the body, and replace those of its class altogether.
+2. The class that it names, in the header `x-slo-class` or else in the body field `slo_class`.
+3. The class of the first rule whose conditions it meets, all of them: `model` and `path` as they
+   stand in the request, `api_key` as it stands behind `Bearer`.
+4. The default class.
+5. Nothing.
+
+| header | bound |
+|---|---|
+| `x-slo-ttft-ms`, `x-llm-d-slo-ttft-ms`, `x-sgl-ttft-slo-ms` | milliseconds to the first token |
+| `x-slo-tpot-ms`, `x-llm-d-slo-tpot-ms` | mean milliseconds per output token after the first |
+| `x-sgl-tps-slo` | the same as a rate, in tokens per second |
+
+Where several headers state one bound, the first of this table counts. The body field is
+`"slo": {"ttft_ms": 1000, "tpot_ms": 50, "e2e_ms": 20000}`, each bound optional; `e2e_ms` is the
+time until the end of the answer and has no header. `slo` and `slo_class` do not reach the workers;
+the headers do, but for `x-hfx-slo`. A bound that is not a positive finite number, an unknown key in
+`slo` and a class that is not configured are answered 400.
+
+The class of a request also says where it is counted, even if it states its own bounds. Where no
+classes are configured, a class name is nothing but that; one that is not 1 to 64 of the characters
+`A-Z a-z 0-9 . _ -`, beginning with a letter or digit, is `other`.
+
+A request with the header `x-hfx-slo` (any value) is told in a header of the same name:
+`x-hfx-slo: class=chat; ttft_ms=1000; tpot_ms=50; source=class`. The source is header, body, class,
+rule, default or none; `header` also where the body added a bound. Tokenizing is promised nothing.
+
+`--slo` names a YAML file. The settings file can hold the same as a block, or name the file.
+
+```yaml
+slo:                       # in a file of its own without this line, and not indented
+  classes:                 # 64 at most; seconds, each bound optional
+    chat: {ttft_s: 1.0, tpot_s: 0.05}
+    batch: {e2e_s: 600}
+    idle: {}               # promised nothing, whatever the default
+  rules:                   # the first that fits; one to three conditions each
+    - {path: /v1/embeddings, class: idle}
+    - {model: qwen3-8b, api_key: sk-nightly, class: batch}
+  default_class: chat
+```
+
+What becomes of the promises is counted in `hfx_router_slo_attained_total` (see metrics.md).
+"""
+
+_NOTES = {Group.SLO: _PROMISES}
+"""What a group needs to have said beside its table."""
+
+
 def _section(group: Group) -> str:
     fields = {
         name: field
@@ -66,6 +118,7 @@ def _section(group: Group) -> str:
             *(_row(name, field) for name, field in fields.items()),
             "",
             *_advice_list(fields),
+            *([_NOTES[group]] if group in _NOTES else []),
         ]
     )
 

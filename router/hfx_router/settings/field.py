@@ -24,6 +24,7 @@ class Group(StrEnum):
     WORKERS = "Workers"
     PD = "PD disaggregation"
     POLICY = "Routing policy"
+    SLO = "Promises"
     REQUESTS = "Requests"
     ADMISSION = "Admission"
     CONNECTIONS = "Connections"

@@ -38,7 +38,7 @@ def _problem_lines(error: dict[str, Any], given: Mapping[str, Given]) -> list[st
     name = str(error["loc"][0])
     origin = given[name].origin
     if own_error is not None:
-        return [f"{name}: {own_error} ({origin})"]
+        return [f"{name}: {line} ({origin})" for line in str(own_error).splitlines()]
     message = str(error["msg"]).replace("Input should be", "must be").replace("valid tuple", "list")
     is_secret = traits_of(RouterSettings.model_fields[name]).is_secret
     shown = "" if is_secret else f", got {error['input']!r}"

@@ -12,6 +12,7 @@ from hfx_router.settings.fields_policy import PolicyFields
 from hfx_router.settings.fields_requests import AdmissionFields, RequestFields
 from hfx_router.settings.fields_resilience import BreakerFields, HealthFields, RetryFields
 from hfx_router.settings.fields_security import JwtFields, KeyFields, TlsFields
+from hfx_router.settings.fields_slo import PromiseFields
 from hfx_router.settings.fields_workers import PdFields, ServerFields, WorkerFields
 from hfx_router.settings.rules import find_problems
 
@@ -21,6 +22,7 @@ class RouterSettings(
     WorkerFields,
     PdFields,
     PolicyFields,
+    PromiseFields,
     RequestFields,
     AdmissionFields,
     ConnectionFields,

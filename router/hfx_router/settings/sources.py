@@ -13,6 +13,7 @@ import yaml
 
 from hfx_router.settings.model import RouterSettings
 from hfx_sgl.errors import ConfigError
+from hfx_sgl.yaml_file import duplicate_keys
 
 PREFIX = "HFX_"
 
@@ -102,6 +103,11 @@ def _read_mapping(path: str) -> list[tuple[object, object, int]]:
             return []
         if not isinstance(root, yaml.MappingNode):
             raise ConfigError(f"config: {path}, line 1: expected `name: value` lines")
+        repeated = [repeat for _, value in root.value for repeat in duplicate_keys(value)]
+        if repeated:
+            raise ConfigError(
+                *(f"config: {path}, line {line}: {key} is given twice" for key, line in repeated)
+            )
         return [
             (
                 loader.construct_object(key, deep=True),

@@ -108,3 +108,42 @@ def test_of_several_counts_the_last_stands() -> None:
         b'data: {"meta_info":{"completion_tokens":%d}}\n\n' % number for number in range(1, 12)
     )
     assert metered(stream, 13).num_output_tokens() == 11
+
+
+@pytest.mark.parametrize(
+    ("payload", "num_tokens"),
+    [
+        (b'{"usage":{"completion_tokens":7}}', 7),
+        (b'{"max_output_tokens":9,"usage":{"output_tokens":7}}', 7),
+        (b'{"usage":{"completion_tokens": 0}}', 0),
+        (b'[{"completion_tokens":1},{"completion_tokens":2}]', 2),
+        (b'{"text":"\\"completion_tokens\\":3"}', None),
+        (b"{}", None),
+    ],
+)
+@pytest.mark.parametrize("size_bytes", [1, 5, None])
+def test_stated_tokens(payload: bytes, size_bytes: int | None, num_tokens: int | None) -> None:
+    assert metered(payload, size_bytes).num_stated_tokens == num_tokens
+
+
+@pytest.mark.parametrize(
+    ("payload", "has_failed"),
+    [
+        (b'data: {"text":"a"}\n\ndata: [DONE]\n\n', False),
+        (b'data: {"error":{"message":"m"}}\n\n', True),
+        (b'data: {"text":"a"}\n\ndata:{"error": {"message":"m"}}\n\ndata: [DONE]\n\n', True),
+        (b'data: {"object":"error","message":"m"}\n\n', True),
+        (b'data: {"object":"chat.completion.chunk","error":null}\n\n', False),
+        (b'data: {"choices":[{"finish_reason":"abort"}]}\n\n', True),
+        (b'data: {"meta_info":{"finish_reason":{"type":"abort","message":"m"}}}\n\n', True),
+        (b'data: {"meta_info":{"finish_reason": {"type": "length"}}}\n\n', False),
+        (b'{"meta_info":{"finish_reason": {"type": "abort"}}}', True),
+        (b'data: {"text":"\\"finish_reason\\":\\"abort\\""}\n\n', False),
+        (b'data: {"text":"data: {\\"error\\""}\n\n', False),
+    ],
+)
+@pytest.mark.parametrize("size_bytes", [1, 5, None])
+def test_failures_behind_a_good_status(
+    payload: bytes, size_bytes: int | None, has_failed: bool
+) -> None:
+    assert metered(payload, size_bytes).has_failed is has_failed

@@ -6,6 +6,7 @@ import pytest
 from hfx_router.launch_router import main
 from hfx_router.settings import RouterSettings, load_settings
 from hfx_router.settings.core import slo_config
+from hfx_router.settings.docs import render_page
 
 from hfx_sgl.errors import ConfigError
 from hfx_sgl.policy.slo.config import SloConfig, SloRule
@@ -167,3 +168,10 @@ def test_the_command_ends_with_status_2(tmp_path: Path, capsys: pytest.CaptureFi
         f"slo: {own}: default_class: there is no class 'chat' "
         "(classes: none are configured) (--slo)\n"
     )
+
+
+def test_the_example_of_the_docs_page_works(tmp_path: Path) -> None:
+    examples = [part.partition("```")[0] for part in render_page().split("```yaml\n")[1:]]
+    (example,) = [text for text in examples if text.startswith("slo:")]
+    config = write(tmp_path, "r.yaml", example)
+    assert slo_config(load_settings(["--config", config], {})).default_class == "chat"

@@ -1,0 +1,1 @@
+"""What each request is promised: classes, rules, resolution, and whether a promise was kept."""

@@ -1,0 +1,37 @@
+"""Whether a promise was kept, judged when the exchange has ended for the client."""
+
+from hfx_router.http1.sse_meter import SseMeter
+from hfx_router.metrics.labels import Outcome
+from hfx_sgl.policy.slo.verdict import StreamTiming, WholeTiming, is_kept
+from hfx_sgl.slo import Slo
+
+_UNJUDGED = frozenset((Outcome.CANCELLED, Outcome.CLIENT_ERROR))
+"""Ends that say nothing about promises: the client left, or asked for what nobody can serve."""
+
+
+def judge(
+    slo: Slo,
+    outcome: Outcome,
+    *,
+    e2e_s: float,
+    stream: tuple[float, float] | None,
+    answer: SseMeter | None,
+) -> bool | None:
+    """Return whether every bound was kept; None where the end says nothing about that.
+
+    Args:
+        slo: what was promised.
+        outcome: how the request ended.
+        e2e_s: from its arrival to its end.
+        stream: time to first token and per token of a stream; None for other answers.
+        answer: what followed the payload; None where nothing did.
+    """
+    if outcome in _UNJUDGED:
+        return None
+    if outcome is not Outcome.COMPLETED or (answer is not None and answer.has_failed):
+        return False
+    if stream is not None:
+        ttft_s, tpot_s = stream
+        return is_kept(slo, StreamTiming(ttft_s=ttft_s, tpot_s=tpot_s, e2e_s=e2e_s))
+    num_tokens = None if answer is None else answer.num_stated_tokens
+    return is_kept(slo, WholeTiming(e2e_s=e2e_s, num_output_tokens=num_tokens))
