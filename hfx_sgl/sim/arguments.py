@@ -8,6 +8,7 @@ from hfx_sgl.engine.profile import DEFAULT_PROFILE
 from hfx_sgl.policy.selection.catalog import POLICY_NAMES, PREFILL_POLICY_NAMES
 from hfx_sgl.policy.selection.config import AssignmentMode, SelectionConfig
 from hfx_sgl.sim.job import SimJob
+from hfx_sgl.sim.slo_router import POLICY_NAME
 from hfx_sgl.sim.spec import SimSpec
 from hfx_sgl.workload.arguments import add_workload_arguments, workload_from_args
 
@@ -82,7 +83,8 @@ def _add_router(parser: argparse.ArgumentParser) -> None:
         "--policy",
         default=_SPEC_DEFAULTS["policy"],
         metavar="NAME",
-        help=f"{', '.join(POLICY_NAMES)}, or one of an installed package (default: %(default)s)",
+        help=f"{', '.join(POLICY_NAMES)}, or one of an installed package; {POLICY_NAME}: the "
+        "SLO-aware scheduler (default: %(default)s)",
     )
     extra = ", ".join(sorted(set(PREFILL_POLICY_NAMES) - set(POLICY_NAMES)))
     group.add_argument(

@@ -12,7 +12,7 @@ from hfx_sgl.results.summarise import summarise
 from hfx_sgl.results.summary import Summary
 from hfx_sgl.results.version import package_version
 from hfx_sgl.results.writer import RunWriter
-from hfx_sgl.sim.router import make_policies
+from hfx_sgl.sim.routing import check_policies
 from hfx_sgl.sim.run import SimTotals, fitting, simulate_into
 from hfx_sgl.sim.simulation import Progress
 from hfx_sgl.sim.spec import SimSpec
@@ -70,7 +70,7 @@ def _check(job: SimJob, profile: EngineProfile) -> None:
 
     Planning a request takes a tenth of the time that simulating it takes.
     """
-    make_policies(job.spec)
+    check_policies(job.spec)
     if not sum(1 for _ in fitting(job.load.requests, job.spec, profile)):
         raise ConfigError(f"workload: {job.load.workload.name} has no request in the given time")
 

@@ -9,7 +9,7 @@ from hfx_sgl.engine.profile import EngineProfile, load_profile
 from hfx_sgl.errors import ConfigError
 from hfx_sgl.results.record import RequestRecord
 from hfx_sgl.results.run import WorkerSample
-from hfx_sgl.sim.router import PolicyRouter, make_policies
+from hfx_sgl.sim.routing import check_policies, make_router
 from hfx_sgl.sim.simulation import Progress, Simulation
 from hfx_sgl.sim.sink import MemorySink, Sink
 from hfx_sgl.sim.spec import SimSpec
@@ -84,13 +84,13 @@ def simulate_into(
 ) -> SimTotals:
     """Run a simulation and hand what happens to `sink`; see `simulate`."""
     profile = profile or load_profile(spec.profile)
-    policies = make_policies(spec)
+    check_policies(spec)
     pools = make_workers(spec, profile)
     num_extrapolated = profile.step_times.num_extrapolated
     simulation = Simulation(
         spec,
         pools,
-        PolicyRouter(pools, policies),
+        make_router(spec, pools),
         fitting(requests, spec, profile),
         sink,
         progress,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from support.engine_world import LinearStepTimes
+from support.linear_step_times import LinearStepTimes
 
 from hfx_sgl.engine.engine import Engine
 from hfx_sgl.engine.events import EngineEvent, Finished, FirstToken, KvAllocated, KvSent

@@ -27,10 +27,6 @@ class KvPool:
         """Tokens that can be allocated at once; evicting from the prefix tree makes more."""
         return self.capacity_tokens - self._num_used_tokens
 
-    def round_up(self, num_tokens: int) -> int:
-        """Return the tokens of the pages that hold so many tokens."""
-        return num_tokens + -num_tokens % self.page_tokens
-
     def alloc(self, num_tokens: int) -> None:
         """Take pages.
 

@@ -7,6 +7,7 @@ import aiohttp
 import pytest
 from support.ask import Json, get, post
 from support.emulators import is_free, running_worker, url_of
+from support.router import eventually
 
 from hfx_sgl.emulator.faults import FaultPlan
 from hfx_sgl.emulator.worker import Worker
@@ -81,7 +82,7 @@ async def test_death_resets_every_connection_and_frees_the_port() -> None:
             await request
         with pytest.raises(aiohttp.ClientConnectorError):
             await get(url_of(worker), "/health")
-        assert is_free(worker)
+        assert await eventually(lambda: is_free(worker))
 
 
 @pytest.mark.parametrize("mode", ["in_place", "retract"])

@@ -40,8 +40,8 @@ async def test_a_bound_on_concurrency_that_binds_is_said(server: PlannedServer) 
     assert "not open-loop: 2 of 3 requests" in harvest.verdict.problems[0]
     assert not harvest.verdict.is_valid
     sent_at_s = sorted(record.sent_at_s for record in harvest.records.values())
-    assert sent_at_s[1] >= 0.1
-    assert sent_at_s[2] >= 0.2
+    assert sent_at_s[1] >= 0.095  # timers of the loop may fire a little early
+    assert sent_at_s[2] >= 0.19
 
 
 async def test_a_bound_that_does_not_bind_is_nothing_to_say(server: PlannedServer) -> None:

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 from support.engine_rig import make_spec
-from support.engine_world import LinearStepTimes
+from support.linear_step_times import LinearStepTimes
 
 from hfx_sgl.engine.steps import DecodeStretch
 

@@ -1,0 +1,1 @@
+"""The SLO-aware scheduler: one queue for all, bound to workers as late as they can be kept busy."""
