@@ -21,7 +21,7 @@ from hfx_router.exchange.service import Service
 from hfx_router.http1.body_framing import PayloadSink
 from hfx_router.http1.request_reader import ParsedRequest
 from hfx_router.http1.response_head import ResponseHead, render_response_head
-from hfx_router.http1.sse_meter import SseMeter
+from hfx_router.http1.sse_meter import SseMeter, WholeAnswer
 from hfx_router.metrics.labels import Outcome, outcome_of
 from hfx_router.upstream.connection import LegFailure
 from hfx_router.workers.worker import Worker
@@ -65,6 +65,8 @@ class Exchange(ABC):
     """Follows an answer that is an event stream."""
     _tail: SseMeter | None = None
     """Follows any other answer to a request that was promised something."""
+    _whole: WholeAnswer | None = None
+    """The same, of one that came in one piece."""
     _reframes = False
     """Whether the payload goes out without the worker's framing."""
 
@@ -309,9 +311,11 @@ class Exchange(ABC):
 
     def _answer_whole(self, head: ResponseHead, body: bytes) -> None:
         """Pass on an answer that is complete and no stream."""
-        meter = self._meter_for_answer(head)
-        if meter is not None:
-            meter.feed(body)
+        if head.is_event_stream:
+            self._meter = SseMeter()
+            self._meter.feed(body)
+        elif self._promise.is_bounded:
+            self._whole = WholeAnswer(body)
         self._write(body)
         self._end(head.status, "")
 
@@ -430,7 +434,7 @@ class Exchange(ABC):
         promise = self._promise
         if not promise.is_bounded:
             return
-        answer = self._meter or self._tail
+        answer = self._meter or self._whole or self._tail
         is_met = judge(promise.slo, outcome, e2e_s=e2e_s, stream=stream, answer=answer)
         if is_met is not None:
             self.service.recorder.judged(promise.class_name or NO_CLASS, is_met)

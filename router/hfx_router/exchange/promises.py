@@ -45,7 +45,12 @@ _BOUND_HEADERS: Mapping[bytes, tuple[str, Callable[[float], float]]] = {
 }
 """The families, in the order in which they are believed: ours, llm-d's, SGLang's."""
 
-_SLO_HEADERS = frozenset((*_BOUND_HEADERS, CLASS_HEADER))
+_SLO_HEADERS = (*_BOUND_HEADERS, CLASS_HEADER)
+_NO_SLO_HEADER = (None,) * len(_SLO_HEADERS)
+
+_MAX_KNOWN = 4096
+"""How many combinations of header values are remembered. Clients say the same again and again; one
+that never does makes the memory start anew, and costs what reading its headers costs."""
 
 _NUMBER = re.compile(r"[0-9.eE+-]{1,40}")
 """Keeps out what Python reads as a number besides: nan, inf, underscores, blanks, other digits."""
@@ -63,6 +68,8 @@ class Promises:
     def __init__(self, config: SloConfig) -> None:
         self._resolver = SloResolver(config)
         self._has_rules = bool(config.rules)
+        self._known: dict[tuple[bytes | None, ...], Promise] = {}
+        """Promises by the values of all SLO headers, for requests that say no more than these."""
 
     def promise(self, request: ParsedRequest, fields: RoutingFields, endpoint: Endpoint) -> Promise:
         """Return what a request is promised.
@@ -73,17 +80,25 @@ class Promises:
         """
         if not endpoint.infers:
             return NO_PROMISE
-        asks_nothing = (
-            fields.slo is UNSET
-            and fields.slo_class is UNSET
-            and _SLO_HEADERS.isdisjoint(request.fields)
-        )
-        if asks_nothing and not self._has_rules:
-            return self._resolver.default
-        traits = _traits(request, fields, endpoint) if self._has_rules else _UNREAD
+        stated_in_headers = tuple(map(request.fields.get, _SLO_HEADERS))
+        is_body_silent = fields.slo is UNSET and fields.slo_class is UNSET
+        asks_nothing = is_body_silent and stated_in_headers == _NO_SLO_HEADER
+        if self._has_rules:
+            traits = _traits(request, fields, endpoint)
+            if asks_nothing:
+                return self._resolver.unstated(traits)
+            return self._of_stated(request.fields, fields, traits)
         if asks_nothing:
-            return self._resolver.unstated(traits)
-        return self._of_stated(request.fields, fields, traits)
+            return self._resolver.default
+        if not is_body_silent:
+            return self._of_stated(request.fields, fields, _UNREAD)
+        promise = self._known.get(stated_in_headers)
+        if promise is None:
+            promise = self._of_stated(request.fields, fields, _UNREAD)
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[stated_in_headers] = promise
+        return promise
 
     def _of_stated(
         self, headers: dict[bytes, bytes], fields: RoutingFields, traits: RequestTraits

@@ -94,3 +94,26 @@ class SseMeter:
         """Whether the answer ends with an error or an abort, whatever its status said."""
         self._digest()
         return _FAILURE.search(self._recent) is not None
+
+
+class WholeAnswer:
+    """The same questions about an answer that came in one piece."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    @property
+    def num_stated_tokens(self) -> int | None:
+        """The last count of output tokens that the answer states; None when it states none."""
+        counts = _OUTPUT_TOKENS.findall(self._body, max(0, len(self._body) - _USAGE_WINDOW_BYTES))
+        return int(counts[-1]) if counts else None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the worker aborted it; the status tells of all other failures."""
+        body = self._body
+        start = max(0, len(body) - _USAGE_WINDOW_BYTES)
+        # Looking for the word costs less than the pattern, which hardly any answer needs.
+        return body.find(b'"abort"', start) >= 0 and _FAILURE.search(body, start) is not None
