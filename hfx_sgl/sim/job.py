@@ -55,10 +55,6 @@ def run_job(
             writer, job.spec, job.load.requests, profile=profile, progress=progress
         )
         writer.close()
-        if not totals.num_requests:
-            raise ConfigError(
-                f"workload: {job.load.workload.name} has no request in the time given"
-            )
         summary = summarise(read_records(folder))
         info = _info(job, profile, totals)
         writer.finish(info, summary)
