@@ -7,7 +7,7 @@ from hfx_sgl.policy.bounds import at_least, check, more_than, within
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerConfig:
-    """The defaults come from simulated sweeps of the mixed workload."""
+    """The defaults come from simulations of the workload `mixed`."""
 
     lookahead_s: float = 0.03
     """A worker gets its next prompt when what it has will take no longer than this: the way to the

@@ -216,3 +216,50 @@ def test_what_is_echoed_is_what_was_asked(ms: str) -> None:
     promise = promise_of({b"x-slo-ttft-ms": ms.encode()})
     told: Any = dict(part.split("=") for part in echo_line(promise)[11:].decode().split("; "))
     assert math.isclose(float(told["ttft_ms"]), float(ms), rel_tol=1e-12)
+
+
+CLASSES_ONLY = SloConfig(classes=CONFIG.classes, default_class="batch")
+
+
+def asked(promises: Promises, headers: dict[bytes, bytes], body: bytes = b"{}") -> Promise:
+    request = ParsedRequest(b"POST", b"/generate", list(headers.items()), False)
+    return promises.promise(request, read_routing_fields(body), BY_PATH["/generate"])
+
+
+def test_what_is_remembered_is_told_apart_by_every_header() -> None:
+    promises = Promises(CLASSES_ONLY)
+    everything_asked = [
+        ({}, b"{}"),
+        ({b"x-slo-ttft-ms": b"500"}, b"{}"),
+        ({b"x-slo-ttft-ms": b"50"}, b"{}"),
+        ({b"x-slo-tpot-ms": b"500"}, b"{}"),
+        ({b"x-slo-ttft-ms": b"500", b"x-slo-class": b"chat"}, b"{}"),
+        ({b"x-slo-class": b"chat"}, b"{}"),
+        ({b"x-slo-ttft-ms": b"500"}, b'{"slo":{"e2e_ms":1000}}'),
+        ({b"x-slo-ttft-ms": b"500"}, b'{"slo_class":"chat"}'),
+    ]
+    fresh = [asked(Promises(CLASSES_ONLY), *each) for each in everything_asked]
+    assert len(set(map(repr, fresh))) == len(everything_asked) - 1  # the class by header or body
+    for _ in range(2):
+        assert [asked(promises, *each) for each in everything_asked] == fresh
+
+
+def test_a_promise_that_was_asked_for_before_is_not_worked_out_again() -> None:
+    promises = Promises(CLASSES_ONLY)
+    headers = {b"x-slo-ttft-ms": b"500", b"x-slo-tpot-ms": b"50"}
+    assert asked(promises, headers) is asked(promises, {**headers, b"x-other": b"1"})
+
+
+def test_a_bad_value_is_refused_each_time() -> None:
+    promises = Promises(CLASSES_ONLY)
+    for _ in range(2):
+        with pytest.raises(InvalidRequestError, match="x-slo-ttft-ms"):
+            asked(promises, {b"x-slo-ttft-ms": b"-1"})
+
+
+def test_the_memory_of_promises_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hfx_router.exchange.promises._MAX_KNOWN", 3)
+    promises = Promises(CLASSES_ONLY)
+    for ms in range(1, 20):
+        assert asked(promises, {b"x-slo-ttft-ms": b"%d" % ms}).slo.ttft_s == ms / 1000
+        assert len(promises._known) <= 3

@@ -1,7 +1,7 @@
 import tracemalloc
 
 import pytest
-from hfx_router.http1.sse_meter import SseMeter
+from hfx_router.http1.sse_meter import SseMeter, WholeAnswer
 from support.cuts import cut
 
 
@@ -147,3 +147,24 @@ def test_failures_behind_a_good_status(
     payload: bytes, size_bytes: int | None, has_failed: bool
 ) -> None:
     assert metered(payload, size_bytes).has_failed is has_failed
+
+
+@pytest.mark.parametrize(
+    ("body", "num_tokens", "has_failed"),
+    [
+        (b"{}", None, False),
+        (b'{"usage":{"completion_tokens":3,"total_tokens":9}}', 3, False),
+        (b'{"usage":{"completion_tokens": 3}},{"usage":{"output_tokens":4}}', 4, False),
+        (b'{"text":"\\"completion_tokens\\":3"}', None, False),
+        (b'{"choices":[{"finish_reason":"abort"}],"usage":{"completion_tokens":1}}', 1, True),
+        (b'{"meta_info":{"finish_reason": {"type": "abort","message":"m"}}}', None, True),
+        (b'{"text":"abort","meta_info":{"finish_reason":{"type":"stop"}}}', None, False),
+        (b'{"text":"\\"finish_reason\\":\\"abort\\""}', None, False),
+        (b'{"completion_tokens":7,"x":"' + 5000 * b"a" + b'"}', None, False),
+        (5000 * b"a" + b'"finish_reason":"abort","completion_tokens":7}', 7, True),
+    ],
+)
+def test_an_answer_in_one_piece(body: bytes, num_tokens: int | None, has_failed: bool) -> None:
+    answer = WholeAnswer(body)
+    assert answer.num_stated_tokens == num_tokens
+    assert answer.has_failed is has_failed
