@@ -4,6 +4,7 @@ HfxError
 ├── ConfigError                  bad configuration, exit status 2
 ├── LaunchError                  a process of a cluster did not start, exit status 1
 ├── LoadTestError                a load test could not be carried out, exit status 1
+├── TransferError                bytes did not move from one memory to another, exit status 1
 └── RequestError                 anything that ends a request with an answer of our own
     ├── InvalidRequestError      400, or the 4xx that the subclass names
     │   ├── MalformedHttpError       400, closes the connection
@@ -21,8 +22,10 @@ HfxError
     ├── NotSupportedError        501
     └── UpstreamError            502, a worker failed it
         ├── UpstreamTimeoutError     504
-        └── TransferError            502, the KV hand-off failed
+        └── HandoffError             502, the KV hand-off failed
 """
+
+from enum import StrEnum
 
 
 class HfxError(Exception):
@@ -43,6 +46,52 @@ class LaunchError(HfxError):
 
 class LoadTestError(HfxError):
     """The server under test cannot be tested."""
+
+
+class TransferFault(StrEnum):
+    """Why bytes did not move; also a metric label."""
+
+    UNAVAILABLE = "unavailable"
+    """The backend cannot run on this machine: a library or a device is missing."""
+    UNREACHABLE = "unreachable"
+    """The peer refused, or nobody answers at its address."""
+    FIRST_CONTACT_TIMEOUT = "first_contact_timeout"
+    """The peer accepted the connection and then stayed silent."""
+    STALLED = "stalled"
+    """Bytes stopped moving for longer than the limit."""
+    PEER_FAILED = "peer_failed"
+    """The peer died or refused in the middle."""
+    PROTOCOL = "protocol"
+    """What answered does not speak our protocol."""
+    UNAUTHORIZED = "unauthorized"
+    """The peer did not accept our token."""
+    DIGEST_MISMATCH = "digest_mismatch"
+    """The bytes that arrived are not those that were promised."""
+    GENERATION_CHANGED = "generation_changed"
+    """The source holds other weights than when the transfer began."""
+    LEASE_EXPIRED = "lease_expired"
+    """The source no longer promises to keep the bytes in place."""
+    INCOMPATIBLE = "incompatible"
+    """The two sides cannot exchange these bytes: other names, shapes, layouts or page sizes."""
+    NO_SOURCE_LEFT = "no_source_left"
+    """Every source was tried and failed, the disk included."""
+    ABORTED = "aborted"
+    """One side gave up, and said so."""
+
+
+class TransferError(HfxError):
+    """Bytes did not move from one memory to another.
+
+    Args:
+        message: what went wrong.
+        fault: why, in one of few words.
+        quarantined: whether bytes may still land in the local memory; it then stays pinned.
+    """
+
+    def __init__(self, message: str, *, fault: TransferFault, quarantined: bool = False) -> None:
+        super().__init__(message)
+        self.fault = fault
+        self.quarantined = quarantined
 
 
 class RequestError(HfxError):
@@ -198,7 +247,7 @@ class UpstreamTimeoutError(UpstreamError):
     default_code = "upstream_timeout"
 
 
-class TransferError(UpstreamError):
+class HandoffError(UpstreamError):
     """The hand-off between prefill and decode failed."""
 
     default_code = "kv_transfer_failed"

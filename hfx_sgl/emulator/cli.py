@@ -99,6 +99,11 @@ def _child(
 
 def _announce(workers: list[WorkerSettings], progress: Progress) -> None:
     progress.finish(f"ready: {len(workers)} emulated workers")
+    if (real := workers[0].real_kv) is not None:
+        print(
+            f"hand-offs move real bytes over {real.backend}: {real.bytes_per_token} for each "
+            f"token, where the model has {workers[0].spec.kv_bytes_per_token}"
+        )
     for worker in workers:
         bootstrap = f"  (bootstrap port {worker.bootstrap_port})"
         print(f"{worker.name:12} {worker.url}{bootstrap if worker.role == 'prefill' else ''}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from hfx_sgl.emulator.desk import HandoffTimes
 from hfx_sgl.emulator.faults import FaultPlan
+from hfx_sgl.emulator.kv.settings import RealKv
 from hfx_sgl.emulator.settings import ProfileFacts, WorkerSettings
 from hfx_sgl.engine.profile import EngineProfile
 from hfx_sgl.errors import ConfigError
@@ -32,6 +33,8 @@ class EmulatorShape:
     engine: Mapping[str, object] = field(default_factory=dict)
     """Fields of EngineSpec that differ from the profile's."""
     handoff: HandoffTimes = field(default_factory=HandoffTimes)
+    real_kv: RealKv | None = None
+    """None: hand-offs are modelled, and nothing but messages moves."""
     faults: FaultPlan = field(default_factory=FaultPlan)
 
     @property
@@ -61,6 +64,13 @@ def plan_workers(shape: EmulatorShape, profile: EngineProfile) -> list[WorkerSet
         device=profile.device,
         num_devices=profile.num_devices,
     )
+    spec = profile.make_spec(Role.REGULAR, **shape.engine)
+    if shape.real_kv is not None:
+        problems = shape.real_kv.problems(
+            max_context_tokens=spec.max_context_tokens, page_tokens=spec.page_tokens
+        )
+        if problems:
+            raise ConfigError(*problems)
     workers = []
     for slot, (role, ordinal) in enumerate(shape.roles):
         port = shape.base_port + PORTS_PER_SERVER * slot
@@ -78,6 +88,7 @@ def plan_workers(shape: EmulatorShape, profile: EngineProfile) -> list[WorkerSet
                 reports_cache=shape.reports_cache,
                 api_key=shape.api_key,
                 handoff=shape.handoff,
+                real_kv=shape.real_kv,
                 faults=shape.faults,
             )
         )
@@ -125,4 +136,6 @@ def _problems(shape: EmulatorShape) -> list[str]:
         )
     if shape.startup_s < 0:
         problems.append(f"startup_s: must not be negative ({shape.startup_s})")
+    if shape.real_kv is not None and shape.num_prefill + shape.num_decode == 0:
+        problems.append("kv: only prefill and decode workers hand KV over")
     return problems

@@ -7,11 +7,15 @@ from functools import partial
 from http import HTTPStatus
 
 from hfx_sgl.clock import Clock, unix_time_s
-from hfx_sgl.emulator.driver import EngineDriver
+from hfx_sgl.emulator.driver import EngineDriver, Listener
 from hfx_sgl.emulator.failures import Failure, ValueRefused
+from hfx_sgl.emulator.kv.protocol import KvMover
+from hfx_sgl.emulator.kv.sending import RealSending
 from hfx_sgl.emulator.pd.decode_links import Address, DecodeLinks
+from hfx_sgl.emulator.pd.handoffs import DecodeHandoff, PrefillHandoff, RealDecodeHandoff
 from hfx_sgl.emulator.pd.prefill_rooms import PrefillRooms
 from hfx_sgl.emulator.sequence import Ask, Sequence
+from hfx_sgl.engine.events import FinishReason
 from hfx_sgl.engine.refusal import EngineRefusal, RefusalReason
 from hfx_sgl.types import Role
 
@@ -43,6 +47,8 @@ class Desk:
     Args:
         on_end: told of each sequence that has ended.
         observe_gap: told of the time between tokens, see Sequence.
+        misfit: told what is wrong with a prefill worker, see DecodeLinks.
+        page_tokens: of the worker's KV.
     """
 
     def __init__(
@@ -53,6 +59,8 @@ class Desk:
         times: HandoffTimes,
         on_end: Callable[[Sequence], None],
         observe_gap: Callable[[float, int], None],
+        misfit: Callable[[str], None],
+        page_tokens: int,
     ) -> None:
         self._driver = driver
         self._clock = clock
@@ -62,10 +70,15 @@ class Desk:
         self._sequences: dict[str, Sequence] = {}
         self._rids_by_room: dict[int, str] = {}
         """Decode role: who waits in which room."""
+        self.mover: KvMover | None = None
+        """Moves real bytes in each hand-off; None: their time is modelled, and that is all. To be
+        set before the first request."""
         self.rooms = PrefillRooms(self._granted, self._gone)
         self._links = DecodeLinks(
             arrived=self._arrived,
             failed=self._transfer_failed,
+            misfit=misfit,
+            page_tokens=page_tokens,
             dead_peer_delay_s=times.dead_peer_delay_s,
         )
 
@@ -109,17 +122,18 @@ class Desk:
         for sequence in sequences:
             if not sequence.is_ended:
                 sequence.on_update = None
-                self._driver.abort(sequence.ask.rid)
+                self._abort(sequence)
 
     def abort(self, rid: str) -> None:
         """End the request with this id; nothing happens when there is none."""
-        if rid in self._sequences:
-            self._driver.abort(rid)
+        sequence = self._sequences.get(rid)
+        if sequence is not None:
+            self._abort(sequence)
 
     def abort_all(self) -> None:
         """End every request."""
-        for rid in list(self._sequences):
-            self._driver.abort(rid)
+        for sequence in list(self._sequences.values()):
+            self._abort(sequence)
 
     def _begin(self, ask: Ask, on_update: Callable[[Sequence], None] | None) -> Sequence:
         role = self._driver.role
@@ -137,19 +151,42 @@ class Desk:
             return sequence
         self._sequences[ask.rid] = sequence
         sequence.on_end = self._ended
-        if role is Role.PREFILL:
-            sequence.handoff = _PrefillHandoff(self.rooms, _room_number(ask))
-        elif role is Role.DECODE:
-            sequence.handoff = _DecodeHandoff(self._links, _address(ask), _room_number(ask))
-            self._rids_by_room[_room_number(ask)] = ask.rid
+        listener = self._join(sequence)
         try:
-            self._driver.submit(sequence.request, sequence)
+            self._driver.submit(sequence.request, listener)
         except EngineRefusal as exc:
             is_early = exc.reason is RefusalReason.QUEUE_FULL
             sequence.fail(Failure(_STATUSES[exc.reason], str(exc), is_early=is_early))
             return sequence
         self._meet(sequence)
         return sequence
+
+    def _join(self, sequence: Sequence) -> Listener:
+        """Give a sequence its part in a hand-off; return who is to listen to the engine."""
+        ask = sequence.ask
+        if sequence.role is Role.PREFILL:
+            handoff = PrefillHandoff(self.rooms, _room_number(ask))
+            sequence.handoff = handoff
+            if self.mover is not None:
+                fail = partial(self._fail_handoff, ask.rid)
+                handoff.sending = RealSending(sequence, self.mover, fail=fail)
+                return handoff.sending
+        elif sequence.role is Role.DECODE:
+            sequence.handoff = self._decode_handoff(ask)
+            self._rids_by_room[_room_number(ask)] = ask.rid
+        return sequence
+
+    def _decode_handoff(self, ask: Ask) -> DecodeHandoff:
+        if self.mover is None:
+            return DecodeHandoff(self._links, _address(ask), _room_number(ask))
+        return RealDecodeHandoff(
+            self._links,
+            _address(ask),
+            _room_number(ask),
+            mover=self.mover,
+            num_tokens=ask.num_prompt_tokens,
+            on_end=self._bytes_ended,
+        )
 
     def _meet(self, sequence: Sequence) -> None:
         if sequence.role is Role.REGULAR or sequence.is_ended:
@@ -188,25 +225,63 @@ class Desk:
             self._rids_by_room.pop(_room_number(sequence.ask), None)
         self._on_end(sequence)
 
-    def _granted(self, rid: str) -> None:
-        self._sequences[rid].is_granted = True
+    def _granted(self, rid: str, offer: str | None) -> None:
+        sequence = self._sequences[rid]
+        if (offer is None) != (self.mover is None):
+            sequence.handoff_cause = "only one of the two workers moves real KV"
+            self._fail_handoff(rid)
+            return
+        sequence.is_granted = True
+        if offer is not None and (sending := _sending(sequence)) is not None:
+            sending.granted(offer)
         self._driver.kv_granted(rid)
 
     def _gone(self, rid: str) -> None:
-        self._driver.handoff_failed(rid)
+        self._fail_handoff(rid)
 
     def _give_up(self, sequence: Sequence) -> None:
         if not sequence.is_granted:
             self._driver.handoff_failed(sequence.ask.rid)
+
+    def _abort(self, sequence: Sequence) -> None:
+        self._driver.abort(sequence.ask.rid)
+        if (sending := _sending(sequence)) is not None:
+            sending.end(FinishReason.ABORTED)
+
+    def _fail_handoff(self, rid: str) -> None:
+        """The hand-off of a request has failed, whether or not the engine still has it."""
+        sequence = self._sequences[rid]
+        self._driver.handoff_failed(rid)
+        if (sending := _sending(sequence)) is not None:
+            sending.end(FinishReason.HANDOFF_FAILED)
 
     def _arrived(self, room: int, num_cached_tokens: int) -> None:
         rid = self._rids_by_room.get(room)
         if rid is not None:
             sequence = self._sequences[rid]
             sequence.num_handed_cached_tokens = num_cached_tokens
-            if isinstance(sequence.handoff, _DecodeHandoff):
-                sequence.handoff.has_arrived = True
-            self._driver.kv_arrived(rid)
+            if isinstance(sequence.handoff, DecodeHandoff):
+                sequence.handoff.announced()
+            self._go_on(sequence)
+
+    def _bytes_ended(self, room: int, problem: str | None) -> None:
+        rid = self._rids_by_room.get(room)
+        if rid is None:
+            return
+        sequence = self._sequences[rid]
+        if problem is None:
+            self._go_on(sequence)
+        else:
+            sequence.handoff_cause = problem
+            # No sooner than the real one notices, whose hand-off tells it nothing.
+            asyncio.get_running_loop().call_later(
+                self._times.dead_peer_delay_s, self._transfer_failed, room, "Decode transfer"
+            )
+
+    def _go_on(self, sequence: Sequence) -> None:
+        """Let the engine decode, once everything is here."""
+        if isinstance(sequence.handoff, DecodeHandoff) and sequence.handoff.has_arrived:
+            self._driver.kv_arrived(sequence.ask.rid)
 
     def _transfer_failed(self, room: int, stage: str) -> None:
         rid = self._rids_by_room.get(room)
@@ -215,45 +290,9 @@ class Desk:
             self._driver.handoff_failed(rid)
 
 
-class _PrefillHandoff:
-    """The prefill side of one room."""
-
-    def __init__(self, rooms: PrefillRooms, room: int) -> None:
-        self._rooms = rooms
-        self._room = room
-        self._is_sent = False
-
-    def kv_allocated(self) -> None:
-        """Only decode engines allocate for a hand-off."""
-
-    def kv_sent(self) -> None:
-        self._is_sent = True
-
-    def ended(self, num_cached_tokens: int) -> None:
-        if self._is_sent:
-            self._rooms.sent(self._room, num_cached_tokens)
-        else:
-            self._rooms.left(self._room)
-
-
-class _DecodeHandoff:
-    """The decode side of one room."""
-
-    def __init__(self, links: DecodeLinks, address: Address, room: int) -> None:
-        self._links = links
-        self._address = address
-        self._room = room
-        self.has_arrived = False
-
-    def kv_allocated(self) -> None:
-        self._links.grant(self._address, self._room)
-
-    def kv_sent(self) -> None:
-        """Only prefill engines send."""
-
-    def ended(self, num_cached_tokens: int) -> None:
-        if not self.has_arrived:
-            self._links.withdraw(self._address, self._room)
+def _sending(sequence: Sequence) -> RealSending | None:
+    handoff = sequence.handoff
+    return handoff.sending if isinstance(handoff, PrefillHandoff) else None
 
 
 def _room_number(ask: Ask) -> int:

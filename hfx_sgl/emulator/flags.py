@@ -7,6 +7,7 @@ from hfx_sgl.emulator.cluster import EmulatorShape
 from hfx_sgl.emulator.desk import HandoffTimes
 from hfx_sgl.emulator.failures import ValueRefused
 from hfx_sgl.emulator.faults import FaultPlan
+from hfx_sgl.emulator.kv.settings import KvBackend, RealKv
 from hfx_sgl.engine.arguments import add_engine_arguments, engine_settings
 from hfx_sgl.engine.profile import DEFAULT_PROFILE, profile_names
 from hfx_sgl.errors import ConfigError
@@ -27,6 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_shape(parser.add_argument_group("what to run"))
     add_engine_arguments(parser)
     _add_handoff(parser.add_argument_group("hand-off between prefill and decode"))
+    _add_kv(parser.add_argument_group("real bytes in hand-offs"))
     _add_faults(parser.add_argument_group("faults (also at run time: POST /emulated/faults)"))
     return parser
 
@@ -68,7 +70,19 @@ def read_shape(args: argparse.Namespace) -> EmulatorShape:
             bootstrap_timeout_s=args.bootstrap_timeout_s,
             waiting_timeout_s=args.waiting_timeout_s,
         ),
+        real_kv=_real_kv(args),
         faults=faults,
+    )
+
+
+def _real_kv(args: argparse.Namespace) -> RealKv | None:
+    if args.kv == "modelled":
+        return None
+    return RealKv(
+        backend=KvBackend(args.kv_backend),
+        bytes_per_token=args.kv_bytes_per_token,
+        pool_bytes=args.kv_pool_bytes,
+        token=args.kv_token,
     )
 
 
@@ -130,6 +144,39 @@ def _add_handoff(group: argparse._ArgumentGroup) -> None:
         type=float,
         default=times.waiting_timeout_s,
         help="how long decode workers wait for the KV (%(default)s)",
+    )
+
+
+def _add_kv(group: argparse._ArgumentGroup) -> None:
+    real = RealKv()
+    group.add_argument(
+        "--kv",
+        choices=("modelled", "real"),
+        default="modelled",
+        help="whether hand-offs only take the modelled time, or until real bytes have arrived too "
+        "and are verified (%(default)s)",
+    )
+    group.add_argument(
+        "--kv-backend",
+        choices=[backend.value for backend in KvBackend],
+        default=real.backend.value,
+        help="how they move; mooncake listens on every interface (%(default)s)",
+    )
+    group.add_argument(
+        "--kv-bytes-per-token",
+        type=int,
+        default=real.bytes_per_token,
+        help="how many for each token of a prompt, a multiple of 8; a model has some 100000 "
+        "(%(default)s)",
+    )
+    group.add_argument(
+        "--kv-pool-bytes",
+        type=int,
+        default=real.pool_bytes,
+        help="memory for them in each worker; prompts wait for room in it (%(default)s)",
+    )
+    group.add_argument(
+        "--kv-token", help="what workers must show each other; needed beyond loopback"
     )
 
 

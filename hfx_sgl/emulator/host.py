@@ -8,7 +8,7 @@ from hfx_sgl.clock import WallClock
 from hfx_sgl.emulator.settings import WorkerSettings
 from hfx_sgl.emulator.worker import Worker
 from hfx_sgl.engine.step_times.times import StepTimes
-from hfx_sgl.errors import LaunchError
+from hfx_sgl.errors import LaunchError, TransferError
 from hfx_sgl.launch.progress import Progress
 
 
@@ -37,7 +37,7 @@ async def host_workers(
     def bury(worker: Worker) -> None:
         living.discard(worker)
         dead.append(worker.settings.name)
-        progress.note(f"{worker.settings.name} has died of a fault")
+        progress.note(f"{worker.settings.name} has died of {worker.died_of}")
         if not living:
             stop.set()
 
@@ -61,6 +61,8 @@ async def _start(worker: Worker) -> None:
         await worker.start()
     except OSError as exc:
         raise LaunchError(f"{worker.settings.name} cannot listen: {exc.strerror or exc}") from exc
+    except TransferError as exc:
+        raise LaunchError(f"{worker.settings.name} cannot move KV: {exc}") from exc
 
 
 async def _wait_ready(workers: set[Worker], progress: Progress, stop: asyncio.Event) -> None:

@@ -102,6 +102,8 @@ class Sequence:
         self.handoff: Handoff | None = None
         self.handoff_problem: str | None = None
         """What the other side failed at; None when that is not known."""
+        self.handoff_cause: str | None = None
+        """Why it did; None when it is gone, or gave up."""
         self._clock = clock
         self._observe_gap = observe_gap
         self._unix_offset_s = unix_s - clock.now_s()
@@ -186,7 +188,7 @@ class Sequence:
     def _failure(self, finished: Finished) -> Failure | None:
         """Return how an end without result is told; an abort that left tokens is a result."""
         if finished.reason is FinishReason.HANDOFF_FAILED:
-            cause = "Lost connection with the other side"
+            cause = self.handoff_cause or "Lost connection with the other side"
             return Failure(HTTPStatus.INTERNAL_SERVER_ERROR, self._pd_failure(cause))
         if finished.reason is FinishReason.EVICTED:
             message = "The request is evicted from the queue by one of higher priority."

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from hfx_sgl.emulator.desk import HandoffTimes
 from hfx_sgl.emulator.faults import FaultPlan
+from hfx_sgl.emulator.kv.settings import RealKv
 from hfx_sgl.engine.spec import EngineSpec
 from hfx_sgl.types import Role
 
@@ -42,6 +43,8 @@ class WorkerSettings:
     api_key: str | None = None
     """None: anybody may ask."""
     handoff: HandoffTimes = field(default_factory=HandoffTimes)
+    real_kv: RealKv | None = None
+    """How real bytes move in hand-offs; None: their time is modelled, and that is all."""
     faults: FaultPlan = field(default_factory=FaultPlan)
 
     @property

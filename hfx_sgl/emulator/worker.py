@@ -14,6 +14,7 @@ from hfx_sgl.emulator.clock import EngineClock
 from hfx_sgl.emulator.desk import Desk
 from hfx_sgl.emulator.driver import EngineDriver
 from hfx_sgl.emulator.faults import Faults
+from hfx_sgl.emulator.kv.settings import open_mover
 from hfx_sgl.emulator.metrics import WorkerMetrics
 from hfx_sgl.emulator.pd.bootstrap import BootstrapServer
 from hfx_sgl.emulator.routes import Router
@@ -25,6 +26,7 @@ from hfx_sgl.engine.step_times.times import StepTimes
 from hfx_sgl.types import Role
 
 _SHUTDOWN_S = 0.2
+_ACCEPTING_S = 0.01
 _REGULAR_ENDS = (FinishReason.STOP, FinishReason.LENGTH)
 
 
@@ -61,6 +63,8 @@ class Worker:
             times=settings.handoff,
             on_end=self._count,
             observe_gap=self.metrics.observe_gap,
+            misfit=self._die_of,
+            page_tokens=settings.spec.page_tokens,
         )
         self.faults = Faults(settings.faults)
         self.created = int(unix_time_s())
@@ -76,14 +80,26 @@ class Worker:
         self._runner: web.ServerRunner | None = None
         self._bootstrap: BootstrapServer | None = None
         self._stall: asyncio.TimerHandle | None = None
+        self._death: asyncio.Task[None] | None = None
+        self.died_of = "a fault"
+        """What ended it, if anything did."""
 
     async def start(self) -> None:
         """Begin to listen.
 
         Raises:
             OSError: a port is taken.
+            TransferError: real bytes cannot be moved here.
+            ConfigError: nothing is installed that moves them, or not in this way.
         """
         settings = self.settings
+        if settings.real_kv is not None and settings.role is not Role.REGULAR:
+            self.desk.mover = await asyncio.to_thread(
+                open_mover,
+                settings.real_kv,
+                host=settings.host,
+                page_tokens=settings.spec.page_tokens,
+            )
         if settings.role is Role.PREFILL or settings.has_role_switch:
             self._bootstrap = BootstrapServer(
                 self.desk.rooms,
@@ -108,10 +124,17 @@ class Worker:
             await self._runner.cleanup()
         if self._bootstrap is not None:
             await self._bootstrap.stop()
+        if self.desk.mover is not None:
+            await asyncio.to_thread(self.desk.mover.close)
         self.driver.close()
 
     async def die(self) -> None:
         """End as a crash would: every connection is reset, nothing listens any more."""
+        if self._runner is not None:
+            for site in list(self._runner.sites):
+                await site.stop()
+            # A connection that was just accepted has no transport yet, and would be forgotten.
+            await asyncio.sleep(_ACCEPTING_S)
         for transport in self._transports():
             transport.abort()
         await self.stop()
@@ -131,6 +154,11 @@ class Worker:
             self._stall.cancel()
             self._stall = None
         self.driver.release()
+
+    def _die_of(self, cause: str) -> None:
+        if self._death is None:
+            self.died_of = cause
+            self._death = asyncio.create_task(self.die())
 
     def _transports(self) -> list[asyncio.Transport]:
         servers = [] if self._runner is None else [self._runner.server]

@@ -7,6 +7,8 @@ from hfx_sgl.engine.sequence import Sequence
 from hfx_sgl.engine.steps import Chunk, DecodeStretch, PrefillStep
 
 US_PER_S = 1e6
+BYTES_PER_GB = 2**30
+"""What SGLang 0.5.23 takes for a gigabyte where it reports the speed of hand-offs."""
 HIT_RATE_WINDOW_S = 15.0
 """`SGLANG_CACHE_HIT_RATE_WINDOW_SECONDS`."""
 DECODE_LOG_INTERVAL = 40
@@ -147,7 +149,7 @@ class Counters:
     def sent(self, num_bytes: int, duration_s: float) -> None:
         """Remember how long the last hand-off took."""
         self.transfer_ms = duration_s * 1e3
-        self.transfer_gb_s = num_bytes / 1e9 / duration_s if duration_s > 0 else 0.0
+        self.transfer_gb_s = num_bytes / BYTES_PER_GB / duration_s if duration_s > 0 else 0.0
 
     @property
     def decode_moments(self) -> tuple[float, ...]:

@@ -12,6 +12,14 @@ PLANNED_SERVER_FLAGS = frozenset(
 )  # fmt: skip
 """Flags of a server that follow from the specification; a second value would contradict it."""
 
+PLANNED_SEED_FLAGS = frozenset(
+    (
+        "--remote-instance-weight-loader-start-seed-via-transfer-engine",
+        "--engine-info-bootstrap-port",
+    )
+)
+"""The same for a server that offers its weights to others."""
+
 PLANNED_ROUTER_FLAGS = frozenset(
     (
         "--host", "--port", "--prometheus-host", "--prometheus-port", "--worker-urls",

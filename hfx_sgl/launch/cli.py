@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hfx_sgl.errors import ConfigError, LaunchError
@@ -14,7 +15,8 @@ from hfx_sgl.launch.cluster import Cluster, interrupt_on_termination
 from hfx_sgl.launch.devices import TRANSFER_BACKENDS, Device, detect_device, present_device_ids
 from hfx_sgl.launch.plan import ClusterPlan, plan_cluster
 from hfx_sgl.launch.render import render_plan
-from hfx_sgl.launch.spec import ClusterSpec
+from hfx_sgl.launch.spec import PORTS_PER_SERVER, ClusterSpec
+from hfx_sgl.launch.weights import WeightBootstrap, WeightBootstrapFlags
 
 _WATCH_S = 0.5
 _VISIBLE_DEVICES = {
@@ -23,11 +25,14 @@ _VISIBLE_DEVICES = {
 }
 
 
-def main(root: Path, argv: Sequence[str] | None = None) -> int:
-    """Run the launcher of the checkout `root` and return its exit status."""
-    args = _parser().parse_args(argv)
+def main(root: Path, weight_flags: WeightBootstrapFlags, argv: Sequence[str] | None = None) -> int:
+    """Run the launcher of the checkout `root` and return its exit status.
+
+    `weight_flags` brings what gives servers their weights from elsewhere than the disk.
+    """
+    args = _parser(weight_flags).parse_args(argv)
     try:
-        return _launch(root, args)
+        return _launch(root, args, weight_flags.configure(args))
     except ConfigError as exc:
         for problem in exc.problems:
             print(problem, file=sys.stderr)
@@ -40,29 +45,47 @@ def main(root: Path, argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _launch(root: Path, args: argparse.Namespace) -> int:
-    spec = _spec(root, args)
+def _launch(root: Path, args: argparse.Namespace, weights: WeightBootstrap | None) -> int:
+    spec = _spec(root, args, is_bootstrap=weights is not None)
     plan = plan_cluster(spec)
+    if weights is not None:
+        weights.check(plan.servers)
     if args.dry_run:
-        print(render_plan(plan), end="")
+        print(_render(plan, weights), end="")
         return 0
     interrupt_on_termination()
     if spec.device is Device.CPU:
         # Before anything is built: an answer in seconds is better than one in minutes.
-        is_isolated = args.netns and _check_isolation(spec)
+        is_isolated = args.netns and _check_isolation(spec, is_bootstrap=weights is not None)
         if args.sglang_python is None:
             prepare.ensure_sglang_cpu(root)
         if args.model_path is None:
             prepare.ensure_tiny_model(root, spec.sglang_python)
         if is_isolated:
             netns.isolate()
-    with Cluster(plan, ready_timeout_s=args.ready_timeout_secs) as cluster:
+    start = None if weights is None else weights.start
+    with Cluster(plan, start_servers=start, ready_timeout_s=args.ready_timeout_secs) as cluster:
         print(_describe_running(spec, plan), flush=True)
         return _watch(cluster)
 
 
-def _check_isolation(spec: ClusterSpec) -> bool:
+def _render(plan: ClusterPlan, weights: WeightBootstrap | None) -> str:
+    if weights is None:
+        return render_plan(plan)
+    return render_plan(replace(plan, servers=weights.preview(plan.servers)), weights.notes)
+
+
+def _check_isolation(spec: ClusterSpec, *, is_bootstrap: bool) -> bool:
     """Whether to isolate; refuses a model that could not be had from inside."""
+    if is_bootstrap:
+        # From a namespace of its own it would reach nobody who has weights.
+        if not netns.is_isolated():
+            print(
+                "warning: Mooncake listens on all of this machine's network interfaces; to take "
+                "weights from servers in a network namespace, run this in there (nsenter)",
+                file=sys.stderr,
+            )
+        return False
     if not netns.can_isolate():
         print(
             "warning: without the right to make a network namespace (root has it), Mooncake "
@@ -89,11 +112,12 @@ def _watch(cluster: Cluster) -> int:
             raise LaunchError("every server has ended")
 
 
-def _spec(root: Path, args: argparse.Namespace) -> ClusterSpec:
+def _spec(root: Path, args: argparse.Namespace, *, is_bootstrap: bool) -> ClusterSpec:
     device = detect_device() if args.device == "auto" else Device(args.device)
     num_prefill, num_decode = args.prefill, args.decode
     if args.regular and num_prefill is None and num_decode is None:
         num_prefill = num_decode = 0
+    is_joining = is_bootstrap and args.no_router
     return ClusterSpec(
         model_path=_model_path(root, args, device),
         num_prefill=1 if num_prefill is None else num_prefill,
@@ -116,6 +140,9 @@ def _spec(root: Path, args: argparse.Namespace) -> ClusterSpec:
         prometheus_port=args.prometheus_port,
         router_args=tuple(shlex.split(args.router_args)),
         log_dir=str((args.log_dir or root / ".hfx" / "logs").absolute()),
+        seed_weights=args.seed_weights or is_bootstrap,
+        is_joining=is_joining,
+        store_url=os.environ.get("ASCEND_MF_STORE_URL") if is_joining else None,
     )
 
 
@@ -173,7 +200,17 @@ def _describe_running(spec: ClusterSpec, plan: ClusterPlan) -> str:
     lines.append(f"{'logs':12} {spec.log_dir}")
     if front is not None:
         lines += ["", "Try it from another terminal:", f"  {_curl(spec, front.url)}"]
+    if spec.seed_weights:
+        lines += ["", "Start more servers with the weights of these:", f"  {_more(spec, plan)}"]
     return "\n".join([*lines, "", "Ctrl-C stops everything."])
+
+
+def _more(spec: ClusterSpec, plan: ClusterPlan) -> str:
+    prefix = netns.shell_prefix(os.getpid()) if netns.is_isolated() else ""
+    next_port = spec.base_port + PORTS_PER_SERVER * len(plan.servers)
+    return (
+        f"{prefix}{sys.argv[0]} --bootstrap-from {plan.servers[0].url} --base-port {next_port} ..."
+    )
 
 
 def _curl(spec: ClusterSpec, url: str) -> str:
@@ -190,7 +227,7 @@ def _curl(spec: ClusterSpec, url: str) -> str:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(weight_flags: WeightBootstrapFlags) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="launch_pd_cluster",
         description="Starts SGLang prefill and decode servers and the router on this machine, and "
@@ -198,6 +235,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_shape_flags(parser.add_argument_group("what to run"))
     _add_server_flags(parser.add_argument_group("servers"))
+    weights = parser.add_argument_group("weights")
+    _add_weight_flags(weights)
+    weight_flags.add_flags(weights)
     _add_router_flags(parser.add_argument_group("router"))
     _add_run_flags(parser.add_argument_group("running"))
     return parser
@@ -244,6 +284,16 @@ def _add_server_flags(group: argparse._ArgumentGroup) -> None:
         type=int,
         default=21000,
         help="first port; every server takes ten (%(default)s)",
+    )
+
+
+def _add_weight_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--seed-weights",
+        action="store_true",
+        help="let servers that are started later take the weights from these. Implied by "
+        "--bootstrap-from. Not by default: Mooncake asks nobody who he is, so whoever reaches its "
+        "ports reads the weights, and writes them",
     )
 
 

@@ -5,7 +5,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self, TextIO
@@ -18,6 +18,7 @@ from hfx_sgl.launch.fork_server import ForkServer
 from hfx_sgl.launch.plan import ClusterPlan, InstancePlan
 from hfx_sgl.launch.progress import Progress
 from hfx_sgl.launch.spawner import DirectSpawner, Spawner
+from hfx_sgl.launch.weights import GiveUp
 
 _POLL_S = 0.2
 _PROBE_TIMEOUT_S = 1.0
@@ -51,6 +52,7 @@ class Cluster:
     the main thread: the kernel ends direct children when the thread that started them ends.
 
     Args:
+        start_servers: starts the plan's servers and waits for them; None starts all at once.
         ready_timeout_s: how long starting may take, imports included.
         stop_grace_s: how long a process may take to end in order before it is killed.
         stream: where progress and log excerpts are shown.
@@ -60,6 +62,7 @@ class Cluster:
         self,
         plan: ClusterPlan,
         *,
+        start_servers: Callable[["Cluster", Sequence[InstancePlan]], None] | None = None,
         ready_timeout_s: float = 600.0,
         stop_grace_s: float = 10.0,
         stream: TextIO | None = None,
@@ -67,6 +70,7 @@ class Cluster:
     ) -> None:
         self.instances: dict[str, Instance] = {}
         self._plan = plan
+        self._start_servers = start_servers
         self._ready_timeout_s = ready_timeout_s
         self._stop_grace_s = stop_grace_s
         self._clock = clock or WallClock()
@@ -108,6 +112,40 @@ class Cluster:
         except LaunchError:
             self._end(added, self._stop_grace_s)
             raise
+
+    def try_add(
+        self, *plans: InstancePlan, timeout_s: float | None = None, give_up: GiveUp | None = None
+    ) -> dict[str, str]:
+        """Start more processes and return why some of them do not serve, by name.
+
+        Those are stopped; the others stay. `timeout_s` is for all of them together, None for the
+        cluster's own limit; `give_up` is asked for each that is not ready, a few times a second.
+        """
+        limit_s = self._ready_timeout_s if timeout_s is None else timeout_s
+        deadline_s = self._clock.now_s() + limit_s
+        added = [self._spawn(plan) for plan in plans]
+        failed: dict[str, str] = {}
+        while waiting := [i for i in added if not i.is_ready and i.plan.name not in failed]:
+            self._look_at(waiting)
+            self._progress.show(_describe(added))
+            for instance in waiting:
+                reason = None
+                if instance.status is not None:
+                    reason = f"ended with {describe_status(instance.status)}"
+                elif not instance.is_ready:
+                    reason = give_up(instance.plan) if give_up is not None else None
+                    if reason is None and self._clock.now_s() > deadline_s:
+                        reason = f"not ready after {limit_s:g} s"
+                if reason is not None:
+                    failed[instance.plan.name] = reason
+        self._end([i for i in added if i.plan.name in failed], self._stop_grace_s)
+        names = [i.plan.name for i in added if i.is_ready]
+        self._progress.finish(f"ready: {', '.join(names) or 'none'}")
+        return failed
+
+    def note(self, text: str) -> None:
+        """Tell the user something, between the lines about progress."""
+        self._progress.note(text)
 
     def kill(self, name: str) -> None:
         """End a process group with SIGKILL, as a crash would; returns when it has ended."""
@@ -169,7 +207,10 @@ class Cluster:
             _check_port_is_free(plan)
         if servers and self._plan.device is Device.CPU:
             self._start_fork_server(servers[0], deadline_s)
-        self._wait_ready([self._spawn(plan) for plan in servers], deadline_s)
+        if self._start_servers is not None:
+            self._start_servers(self, servers)
+        else:
+            self._wait_ready([self._spawn(plan) for plan in servers], deadline_s)
         if router:
             self._wait_ready([self._spawn(plan) for plan in router], deadline_s)
 
@@ -203,17 +244,23 @@ class Cluster:
 
     def _wait_ready(self, instances: list[Instance], deadline_s: float) -> None:
         while waiting := [i for i in instances if not i.is_ready]:
-            for ended in self.poll(_POLL_S):
-                self.report_end(ended)
+            self._look_at(waiting)
             for instance in waiting:
                 if instance.status is not None:
                     raise LaunchError(f"{instance.plan.name} ended before it was ready")
-                instance.is_ready = answers_ok(instance.plan.url + instance.plan.ready_path)
             self._progress.show(_describe(instances))
             if self._clock.now_s() > deadline_s:
                 self._give_up(waiting)
         names = ", ".join(i.plan.name for i in instances)
         self._progress.finish(f"ready: {names}")
+
+    def _look_at(self, waiting: Iterable[Instance]) -> None:
+        """Take note of who has ended and who serves."""
+        for ended in self.poll(_POLL_S):
+            self.report_end(ended)
+        for instance in waiting:
+            if instance.status is None:
+                instance.is_ready = answers_ok(instance.plan.url + instance.plan.ready_path)
 
     def _give_up(self, waiting: Iterable[Instance]) -> None:
         names = []

@@ -22,6 +22,7 @@ from hfx_sgl.types import Role
 
 _BOOTSTRAP_OFFSET = 1
 _NCCL_OFFSET = 2
+_WEIGHTS_OFFSET = 3
 _STORE_OFFSET = 5
 """The first slot also holds the one port that belongs to the cluster."""
 
@@ -104,6 +105,8 @@ def plan_server(
         transfer_backend=backend,
         store_port=spec.base_port + _STORE_OFFSET,
     )
+    if spec.store_url is not None and "ASCEND_MF_STORE_URL" in env:
+        env["ASCEND_MF_STORE_URL"] = spec.store_url
     if spec.model_path.startswith("/"):
         # A model on disk needs no hub, and looking for one costs seconds at every start.
         env["HF_HUB_OFFLINE"] = "1"
@@ -118,6 +121,13 @@ def plan_server(
         # Decode servers get one too: it is in use as soon as they are flipped to prefill.
         bootstrap_port = port + _BOOTSTRAP_OFFSET
         argv += ["--disaggregation-bootstrap-port", str(bootstrap_port)]
+    if spec.seed_weights:
+        argv += [
+            "--remote-instance-weight-loader-start-seed-via-transfer-engine",
+            # SGLang's default is the same for every server of a host, where one could have it.
+            "--engine-info-bootstrap-port",
+            str(port + _WEIGHTS_OFFSET),
+        ]
     name = f"{role.value}-{ordinal}"
     return InstancePlan(
         name=name,

@@ -12,13 +12,17 @@ _CPU_NOTE = """\
 #   unshare --net bash -c 'ip link set lo up; exec bash'"""
 
 
-def render_plan(plan: ClusterPlan) -> str:
+def render_plan(plan: ClusterPlan, notes: Sequence[str] = ()) -> str:
     """Return the exact commands, one block for each process, the router's last.
+
+    `notes` are lines that come before them.
 
     Each runs until it is stopped, so each needs a terminal of its own; the router comes after
     the servers answer.
     """
     blocks = [_CPU_NOTE] if plan.device is Device.CPU else []
+    if notes:
+        blocks.append("\n".join(f"# {note}" for note in notes))
     blocks += [_render_instance(instance) for instance in plan.servers]
     if plan.router is not None:
         blocks.append(_render_instance(plan.router))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from hfx_sgl.launch.args import (
     PLANNED_ROUTER_FLAGS,
+    PLANNED_SEED_FLAGS,
     PLANNED_SERVER_FLAGS,
     devices_needed,
     planned_flags_in,
@@ -48,6 +49,13 @@ class ClusterSpec:
     prometheus_port: int = 29000
     router_args: tuple[str, ...] = ()
     log_dir: str = "logs"
+    seed_weights: bool = False
+    """Whether the servers offer their weights to servers that are started later."""
+    is_joining: bool = False
+    """Whether the servers join others that run elsewhere, so that one role alone makes sense."""
+    store_url: str | None = None
+    """Where the Ascend transfer engine keeps its directory of peers; None makes one of their own,
+    which servers that join others cannot do."""
 
     def counts(self) -> tuple[tuple[Role, int], ...]:
         """Return how many servers of each role, in the order in which they are numbered."""
@@ -56,6 +64,11 @@ class ClusterSpec:
             (Role.DECODE, self.num_decode),
             (Role.REGULAR, self.num_regular),
         )
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether KV is handed over from some servers or to some."""
+        return self.num_prefill > 0 or self.num_decode > 0
 
     def extra_args(self, role: Role) -> tuple[str, ...]:
         """Return the flags passed through to a server of this role."""
@@ -94,10 +107,8 @@ def _check_shape(spec: ClusterSpec) -> list[str]:
         least = 1 if name == "tp_size" else 0
         if count < least:
             problems.append(f"{name}: must be at least {least} ({count})")
-    if spec.num_prefill > 0 and spec.num_decode == 0:
-        problems.append("num_decode: prefill servers need at least one decode server (0)")
-    if spec.num_decode > 0 and spec.num_prefill == 0:
-        problems.append("num_prefill: decode servers need at least one prefill server (0)")
+    if not spec.is_joining:
+        problems += _check_pairs(spec)
     if not any(count > 0 for _, count in spec.counts()):
         problems.append("num_regular: there is no server to start (0)")
     if spec.num_regular > 0 and spec.num_prefill > 0 and spec.router_python is not None:
@@ -105,6 +116,15 @@ def _check_shape(spec: ClusterSpec) -> list[str]:
             "num_regular: one router serves prefill and decode servers or regular ones, not both; "
             "start without a router to have both"
         )
+    return problems
+
+
+def _check_pairs(spec: ClusterSpec) -> list[str]:
+    problems = []
+    if spec.num_prefill > 0 and spec.num_decode == 0:
+        problems.append("num_decode: prefill servers need at least one decode server (0)")
+    if spec.num_decode > 0 and spec.num_prefill == 0:
+        problems.append("num_prefill: decode servers need at least one prefill server (0)")
     return problems
 
 
@@ -142,6 +162,12 @@ def _check_devices(spec: ClusterSpec) -> list[str]:
             f"transfer_backend: {spec.device} has {', '.join(backends)}, "
             f"not {spec.transfer_backend!r}"
         )
+    uses_store = spec.device is Device.NPU and spec.transfer_backend in (None, "ascend")
+    if spec.is_joining and spec.store_url is None and uses_store and spec.has_pairs:
+        problems.append(
+            "store_url: servers that join others share their directory of peers; set "
+            "ASCEND_MF_STORE_URL to what those have"
+        )
     if spec.device is Device.CPU:
         if spec.tp_size > 1:
             problems.append(f"tp_size: must be 1 on a cpu ({spec.tp_size})")
@@ -158,14 +184,23 @@ def _check_devices(spec: ClusterSpec) -> list[str]:
 
 
 def _check_passed_flags(spec: ClusterSpec) -> list[str]:
+    for_servers = PLANNED_SERVER_FLAGS | (PLANNED_SEED_FLAGS if spec.seed_weights else frozenset())
     passed = (
-        ("server_args", spec.server_args, PLANNED_SERVER_FLAGS),
-        ("prefill_args", spec.prefill_args, PLANNED_SERVER_FLAGS),
-        ("decode_args", spec.decode_args, PLANNED_SERVER_FLAGS),
+        ("server_args", spec.server_args, for_servers),
+        ("prefill_args", spec.prefill_args, for_servers),
+        ("decode_args", spec.decode_args, for_servers),
         ("router_args", spec.router_args, PLANNED_ROUTER_FLAGS),
     )
-    return [
+    problems = [
         f"{name}: {flag} is set by the launcher"
         for name, args, planned in passed
         for flag in planned_flags_in(args, planned)
     ]
+    if spec.seed_weights:
+        # SGLang says so in its log and goes on with nothing to offer.
+        problems += [
+            f"{name}: a server with --enable-memory-saver cannot offer its weights"
+            for name, args, _ in passed
+            if "--enable-memory-saver" in args
+        ]
+    return problems

@@ -8,6 +8,8 @@ from hfx_sgl.engine.profile import DEFAULT_PROFILE
 from hfx_sgl.policy.selection.catalog import POLICY_NAMES, PREFILL_POLICY_NAMES
 from hfx_sgl.policy.selection.config import AssignmentMode, SelectionConfig
 from hfx_sgl.sim.job import SimJob
+from hfx_sgl.sim.knowledge import Knowledge
+from hfx_sgl.sim.scheduler_settings import FLAG, scheduler_config, setting_names
 from hfx_sgl.sim.slo_router import POLICY_NAME
 from hfx_sgl.sim.spec import SimSpec
 from hfx_sgl.workload.arguments import add_workload_arguments, workload_from_args
@@ -20,6 +22,7 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     """Add everything that a SimJob holds."""
     _add_cluster(parser)
     _add_router(parser)
+    _add_trouble(parser)
     add_workload_arguments(parser)
     add_engine_arguments(parser)
     _add_run(parser)
@@ -41,6 +44,8 @@ def _spec(args: argparse.Namespace) -> SimSpec:
         num_workers=args.workers,
         num_prefill=args.prefill,
         num_decode=args.decode,
+        worker_profiles=tuple(args.worker_profiles),
+        time_scales=tuple(args.time_scales),
         policy=args.policy,
         prefill_policy=args.prefill_policy,
         decode_policy=args.decode_policy,
@@ -50,6 +55,12 @@ def _spec(args: argparse.Namespace) -> SimSpec:
             balance_rel_threshold=args.balance_rel_threshold,
             max_tree_chars=args.max_tree_size,
             assignment_mode=args.assignment_mode,
+        ),
+        scheduler=scheduler_config(args.scheduler_set),
+        knowledge=Knowledge(
+            report_delay_s=args.report_delay_s,
+            report_loss_ratio=args.report_loss,
+            prompt_error_ratio=args.prompt_error,
         ),
         engine=engine_settings(args),
         network_s=args.network_s,
@@ -115,6 +126,38 @@ def _add_router(parser: argparse.ArgumentParser) -> None:
         "--assignment-mode", type=AssignmentMode, choices=list(AssignmentMode),
         default=_SELECTION.assignment_mode,
         help="manual: worker for a new routing key (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        FLAG, action="append", default=[], metavar="NAME=VALUE",
+        help=f"{POLICY_NAME}: a setting of the scheduler; repeatable; {', '.join(setting_names())}",
+    )  # fmt: skip
+
+
+def _add_trouble(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "trouble", f"Workers that differ, and what the policy {POLICY_NAME} does not get to know."
+    )
+    group.add_argument(
+        "--worker-profiles", nargs="+", default=[], metavar="NAME|DIR",
+        help="profiles of the workers in order, prefill workers first (default: --profile)",
+    )  # fmt: skip
+    group.add_argument(
+        "--time-scales", nargs="+", type=float, default=[], metavar="X",
+        help="what their step times are multiplied by, in the same order; 2: half as fast "
+        "(default: 1)",
+    )  # fmt: skip
+    group.add_argument(
+        "--report-delay-s", type=float, default=0.0, metavar="S",
+        help="load reports of workers arrive so late (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--report-loss", type=float, default=0.0, metavar="X",
+        help="share of them that never arrives (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--prompt-error", type=float, default=0.0, metavar="X",
+        help="how far estimated prompt lengths are off at most, as a share; 0.2: 20 %% to either "
+        "side (default: %(default)s)",
     )  # fmt: skip
 
 

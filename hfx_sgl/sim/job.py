@@ -13,8 +13,9 @@ from hfx_sgl.results.summary import Summary
 from hfx_sgl.results.version import package_version
 from hfx_sgl.results.writer import RunWriter
 from hfx_sgl.sim.routing import check_policies
-from hfx_sgl.sim.run import SimTotals, fitting, simulate_into
+from hfx_sgl.sim.run import SimTotals, fitting, load_worker_profiles, simulate_into
 from hfx_sgl.sim.simulation import Progress
+from hfx_sgl.sim.slo_router import POLICY_NAME
 from hfx_sgl.sim.spec import SimSpec
 from hfx_sgl.workload.arguments import PlannedLoad
 
@@ -67,7 +68,8 @@ def _check(job: SimJob, profile: EngineProfile) -> None:
     Planning a request takes a tenth of the time that simulating it takes.
     """
     check_policies(job.spec)
-    if not sum(1 for _ in fitting(job.load.requests, job.spec, profile)):
+    profiles = [profile, *load_worker_profiles(job.spec)]
+    if not sum(1 for _ in fitting(job.load.requests, job.spec, profiles)):
         raise ConfigError(f"workload: {job.load.workload.name} has no request in the given time")
 
 
@@ -100,6 +102,25 @@ def _settings(job: SimJob) -> dict[str, Setting]:
         "max_drain_s": spec.max_drain_s,
     }
     settings |= asdict(spec.selection)
+    if spec.worker_profiles:
+        settings["worker_profiles"] = " ".join(spec.worker_profiles)
+    if spec.time_scales:
+        settings["time_scales"] = " ".join(f"{scale:g}" for scale in spec.time_scales)
+    if spec.policy == POLICY_NAME:
+        settings |= _scheduler_settings(spec)
     for name, value in spec.engine.items():
-        settings[name] = value if isinstance(value, Setting) else str(value)
+        settings[name] = _plain(value)
     return settings
+
+
+def _scheduler_settings(spec: SimSpec) -> dict[str, Setting]:
+    knowledge = asdict(spec.knowledge) | {"saved_models": spec.knowledge.saved_models is not None}
+    config = {f"scheduler_{name}": value for name, value in asdict(spec.scheduler).items()}
+    return {name: _plain(value) for name, value in (knowledge | config).items()}
+
+
+def _plain(value: object) -> Setting:
+    """Return a value as JSON can hold it."""
+    if isinstance(value, Setting) and value not in (math.inf, -math.inf):
+        return value
+    return str(value)

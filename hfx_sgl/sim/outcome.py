@@ -35,6 +35,11 @@ def refused_record(request: SimRequest, refusal: EngineRefusal, network_s: float
     return _record(request, status, network_s, error=f"{refusal.reason}: {refusal}")
 
 
+def rejected_record(request: SimRequest, network_s: float) -> RequestRecord:
+    """Return the record of a request that the router turned away."""
+    return _record(request, Status.REJECTED, network_s, error="slo_infeasible")
+
+
 def unfinished_record(
     request: SimRequest, num_output_tokens: int, network_s: float
 ) -> RequestRecord:

@@ -10,14 +10,19 @@ class SimRequest:
     """What has become of a planned request so far. The simulation changes it."""
 
     __slots__ = (
-        "first_token_at_s", "index", "is_prefill_over", "num_cached_tokens",
-        "num_retractions", "planned", "prefill", "worker",
+        "first_token_at_s", "index", "is_answered", "is_prefill_over", "is_withdrawn", "legs",
+        "num_cached_tokens", "num_recalls", "num_retractions", "planned", "prefill", "priority",
+        "worker",
     )  # fmt: skip
 
-    def __init__(self, index: int, planned: PlannedRequest) -> None:
+    def __init__(self, index: int, planned: PlannedRequest, num_recalls: int = 0) -> None:
         self.index = index
         """Its place in the order of arrival."""
         self.planned = planned
+        self.num_recalls = num_recalls
+        """How often it was taken back from its workers before."""
+        self.priority = planned.priority or 0
+        """For engines that schedule by it."""
         self.prefill: SimWorker | None = None
         """The prefill worker, with PD disaggregation, once it is chosen."""
         self.worker: SimWorker | None = None
@@ -26,18 +31,30 @@ class SimRequest:
         """When the answering worker had the first token."""
         self.num_cached_tokens = 0
         self.num_retractions = 0
+        self.legs: list[SimWorker] = []
+        """Workers that it was sent to and that have not answered, as the router knows it."""
         self.is_prefill_over = False
         """Whether the prefill worker has answered."""
+        self.is_answered = False
+        """Whether the answering worker has done all that it was asked to."""
+        self.is_withdrawn = False
+        """Whether the router took it back; another SimRequest goes on in its place."""
+
+    @property
+    def engine_id(self) -> str:
+        """What engines call it: they must not mix it up with itself before it was taken back."""
+        request_id = self.planned.request_id
+        return f"{request_id}~{self.num_recalls}" if self.num_recalls else request_id
 
     def for_engine(self) -> EngineRequest:
         """Return what a worker gets to compute."""
         planned = self.planned
         return EngineRequest(
-            request_id=planned.request_id,
+            request_id=self.engine_id,
             prompt=planned.prompt,
             num_output_tokens=planned.num_output_tokens,
             max_new_tokens=planned.max_output_tokens,
-            priority=planned.priority or 0,
+            priority=self.priority,
         )
 
 

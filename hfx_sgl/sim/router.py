@@ -5,7 +5,7 @@ and the time. It never looks into an engine except by `EngineLoad`.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from hfx_sgl.policy.selection.catalog import make_policy
@@ -17,7 +17,7 @@ from hfx_sgl.types import Role
 
 
 class Sender(Protocol):
-    """What a router can do with a request."""
+    """What a router can do."""
 
     def send(
         self, request: SimRequest, prefill: SimWorker | None, worker: SimWorker, now_s: float
@@ -25,13 +25,27 @@ class Sender(Protocol):
         """Send it to the worker that answers and, with PD disaggregation, to a prefill worker."""
         ...
 
+    def withdraw(self, request: SimRequest, now_s: float) -> SimRequest | None:
+        """Take it back from its workers, to be sent again.
+
+        Return what stands for it from here on; None when its answer is under way.
+        """
+        ...
+
+    def reject(self, request: SimRequest, now_s: float) -> None:
+        """Turn away a request that is not sent."""
+        ...
+
+    def call_at(self, at_s: float, act: "Callable[[Sender, float], None]") -> None:
+        """Have `act(sender, at_s)` called then, after what was entered before for that instant."""
+        ...
+
 
 class SimRouter(Protocol):
     """Decides where requests go, at once or later. All calls are in order of time."""
 
-    @property
-    def tick_interval_s(self) -> float | None:
-        """How often `on_tick` is wanted; None: never."""
+    def on_start(self, sender: Sender, now_s: float) -> None:
+        """The run begins."""
         ...
 
     def on_arrival(self, request: SimRequest, sender: Sender, now_s: float) -> None:
@@ -48,21 +62,18 @@ class SimRouter(Protocol):
         """A worker has answered to the end, or refused; its in-flight count says so already."""
         ...
 
-    def on_tick(self, sender: Sender, now_s: float) -> None:
-        """Some time has passed."""
-        ...
-
 
 class PolicyRouter:
     """Chooses on arrival by the selection policy of each pool, as the router's exchanges do."""
-
-    tick_interval_s = None
 
     def __init__(self, pools: Pools, policies: Mapping[Role, SelectionPolicy]) -> None:
         self._regular = pools.get(Role.REGULAR, ())
         self._prefills = pools.get(Role.PREFILL, ())
         self._decodes = pools.get(Role.DECODE, ())
         self._policies = policies
+
+    def on_start(self, sender: Sender, now_s: float) -> None:
+        """Do nothing: time alone changes nothing."""
 
     def on_arrival(self, request: SimRequest, sender: Sender, now_s: float) -> None:
         """Choose and send; with PD disaggregation the prefill worker is chosen first."""
@@ -83,9 +94,6 @@ class PolicyRouter:
         self, request: SimRequest, worker: SimWorker, sender: Sender, now_s: float
     ) -> None:
         """Do nothing: the count is kept by whoever sends."""
-
-    def on_tick(self, sender: Sender, now_s: float) -> None:
-        """Do nothing: there is no queue."""
 
 
 def make_policies(spec: SimSpec) -> dict[Role, SelectionPolicy]:

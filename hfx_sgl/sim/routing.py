@@ -32,5 +32,5 @@ def make_router(spec: SimSpec, pools: Pools) -> SimRouter:
     """
     check_policies(spec)
     if spec.policy == POLICY_NAME:
-        return SloRouter(pools)
+        return SloRouter(pools, spec.scheduler, spec.knowledge, spec.seed)
     return PolicyRouter(pools, make_policies(spec))

@@ -1,7 +1,7 @@
 """Runs one simulation in this process: builds the cluster, runs it, says what came of it."""
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -85,13 +85,15 @@ def simulate_into(
     """Run a simulation and hand what happens to `sink`; see `simulate`."""
     profile = profile or load_profile(spec.profile)
     check_policies(spec)
-    pools = make_workers(spec, profile)
-    num_extrapolated = profile.step_times.num_extrapolated
+    others = load_worker_profiles(spec)
+    profiles = [profile, *{id(other): other for other in others}.values()]
+    pools = make_workers(spec, profile, others)
+    num_extrapolated = _num_extrapolated(profiles)
     simulation = Simulation(
         spec,
         pools,
         make_router(spec, pools),
-        fitting(requests, spec, profile),
+        fitting(requests, spec, profiles),
         sink,
         progress,
     )
@@ -101,8 +103,22 @@ def simulate_into(
         num_requests=simulation.num_arrived,
         duration_s=simulation.last_arrival_s,
         ended_at_s=simulation.now_s,
-        num_extrapolated=profile.step_times.num_extrapolated - num_extrapolated,
+        num_extrapolated=_num_extrapolated(profiles) - num_extrapolated,
     )
+
+
+def load_worker_profiles(spec: SimSpec) -> list[EngineProfile]:
+    """Return the profiles of the workers that have one of their own; one object for each name.
+
+    Raises:
+        ConfigError: no such profile, or it is bad.
+    """
+    loaded = {name: load_profile(name) for name in dict.fromkeys(spec.worker_profiles)}
+    return [loaded[name] for name in spec.worker_profiles]
+
+
+def _num_extrapolated(profiles: Iterable[EngineProfile]) -> int:
+    return sum(profile.step_times.num_extrapolated for profile in profiles)
 
 
 @contextmanager
@@ -117,11 +133,13 @@ def _rare_collections() -> Iterator[None]:
 
 
 def fitting(
-    requests: Iterable[PlannedRequest], spec: SimSpec, profile: EngineProfile
+    requests: Iterable[PlannedRequest], spec: SimSpec, profiles: Sequence[EngineProfile]
 ) -> Iterator[PlannedRequest]:
     """Pass on `requests`; raise ConfigError at one that the engines' context cannot hold."""
     role = next(iter(spec.num_of))
-    max_context_tokens = profile.make_spec(role, **spec.engine).max_context_tokens
+    max_context_tokens = min(
+        profile.make_spec(role, **spec.engine).max_context_tokens for profile in profiles
+    )
     for planned in requests:
         num_tokens = planned.prompt.num_tokens + planned.max_output_tokens
         if num_tokens > max_context_tokens:

@@ -15,10 +15,11 @@ from hfx_sgl.sim.outcome import (
     finished_record,
     is_complete,
     refused_record,
+    rejected_record,
     unfinished_record,
 )
 from hfx_sgl.sim.request import SimRequest
-from hfx_sgl.sim.router import SimRouter
+from hfx_sgl.sim.router import Sender, SimRouter
 from hfx_sgl.sim.sink import Sink
 from hfx_sgl.sim.spec import SimSpec
 from hfx_sgl.sim.worker import Pools, SimWorker
@@ -56,6 +57,7 @@ class Simulation:
         self._progress = progress
         self._agenda = Agenda()
         self._open: dict[str, SimRequest] = {}
+        """Whoever has no record yet, by its id in engines."""
         self._num_legs = 0
         self.num_arrived = 0
         self.num_ended = 0
@@ -69,19 +71,18 @@ class Simulation:
     def run(self) -> None:
         """Run until every request has ended, or the time for draining is over."""
         agenda = self._agenda
-        self._expect_arrival()
+        self._expect(next(self._arrivals, None))
         if self._spec.sample_interval_s is not None:
             agenda.enter(0.0, self._sample, self._spec.sample_interval_s)
-        if self._router.tick_interval_s is not None:
-            agenda.enter(self._router.tick_interval_s, self._tick, self._router.tick_interval_s)
+        self._router.on_start(self, 0.0)
         agenda.run()
         if self._open:
             self._give_up_open()
 
     # --- arrivals ---
 
-    def _expect_arrival(self) -> None:
-        planned = next(self._arrivals, None)
+    def _expect(self, planned: PlannedRequest | None) -> None:
+        """Enter the next arrival; None: nobody arrives any more."""
         if planned is None:
             self._agenda.ends_at_s = self.last_arrival_s + self._spec.max_drain_s
             self._stop_if_done()
@@ -89,12 +90,16 @@ class Simulation:
             self._agenda.enter(planned.at_s, self._arrive, planned)
 
     def _arrive(self, now_s: float, planned: PlannedRequest) -> None:
-        request = SimRequest(self.num_arrived, planned)
-        self.num_arrived += 1
+        """Let in all who arrive at one instant, before anybody decides about them."""
         self.last_arrival_s = now_s
-        self._open[planned.request_id] = request
-        self._router.on_arrival(request, self, now_s)
-        self._expect_arrival()
+        upcoming: PlannedRequest | None = planned
+        while upcoming is not None and upcoming.at_s <= now_s:
+            request = SimRequest(self.num_arrived, upcoming)
+            self.num_arrived += 1
+            self._open[request.engine_id] = request
+            self._router.on_arrival(request, self, now_s)
+            upcoming = next(self._arrivals, None)
+        self._expect(upcoming)
 
     # --- to the workers ---
 
@@ -104,14 +109,41 @@ class Simulation:
         """See Sender."""
         request.prefill = prefill
         request.worker = worker
-        if prefill is not None:
-            prefill.num_inflight += 1
-            self._num_legs += 1
-        worker.num_inflight += 1
-        self._num_legs += 1
+        request.legs = [worker] if prefill is None else [prefill, worker]
+        self._num_legs += len(request.legs)
+        for leg in request.legs:
+            leg.num_inflight += 1
         self._agenda.enter(now_s + self._network_s, self._submit, request)
 
+    def withdraw(self, request: SimRequest, now_s: float) -> SimRequest | None:
+        """See Sender. Workers hear of it when it has gone through the network."""
+        if self._open.get(request.engine_id) is not request:
+            return None
+        del self._open[request.engine_id]
+        request.is_withdrawn = True
+        for worker in request.legs:
+            worker.num_inflight -= 1
+            self._num_legs -= 1
+            self._agenda.enter(now_s + self._network_s, self._abort, (request, worker))
+        again = SimRequest(request.index, request.planned, request.num_recalls + 1)
+        self._open[again.engine_id] = again
+        return again
+
+    def reject(self, request: SimRequest, now_s: float) -> None:
+        """See Sender."""
+        self._end(request, rejected_record(request, self._network_s))
+        self._stop_if_done()
+
+    def call_at(self, at_s: float, act: Callable[[Sender, float], None]) -> None:
+        """See Sender."""
+        self._agenda.enter(at_s, self._call, act)
+
+    def _call(self, now_s: float, act: Callable[[Sender, float], None]) -> None:
+        act(self, now_s)
+
     def _submit(self, now_s: float, request: SimRequest) -> None:
+        if request.is_withdrawn:
+            return
         for_engine = request.for_engine()
         prefill, worker = request.prefill, request.worker
         assert worker is not None
@@ -133,7 +165,7 @@ class Simulation:
     ) -> None:
         """End a request that a worker refused, and both its legs, as the router would."""
         if taken is not None:
-            taken.engine.abort(request.planned.request_id, now_s)
+            taken.engine.abort(request.engine_id, now_s)
         self._end(request, refused_record(request, refusal, self._network_s))
         for worker in (request.prefill, request.worker):
             if worker is not None:
@@ -142,8 +174,13 @@ class Simulation:
     def _grant(self, now_s: float, request: SimRequest) -> None:
         prefill = request.prefill
         assert prefill is not None
-        prefill.engine.kv_granted(request.planned.request_id, now_s)
+        prefill.engine.kv_granted(request.engine_id, now_s)
         self._reschedule(prefill)
+
+    def _abort(self, now_s: float, leg: tuple[SimRequest, SimWorker]) -> None:
+        request, worker = leg
+        worker.engine.abort(request.engine_id, now_s)
+        self._reschedule(worker)
 
     # --- from the workers ---
 
@@ -166,7 +203,7 @@ class Simulation:
     def _on_event(self, worker: SimWorker, event: EngineEvent, now_s: float) -> None:
         request = self._open.get(event.request_id)
         if request is None:
-            return  # the leg of a request that was refused elsewhere
+            return  # the leg of a request that was refused elsewhere, or taken back
         kind = type(event)
         if kind is KvAllocated:
             self._agenda.enter(now_s + self._spec.handshake_s, self._grant, request)
@@ -191,8 +228,9 @@ class Simulation:
             request.is_prefill_over = True
             if is_complete(event):
                 return
+        request.is_answered = is_complete(event)
         self._end(request, finished_record(request, event, self._network_s))
-        if not is_complete(event):
+        if not request.is_answered:
             self._abort_other(request, worker, now_s)
 
     def _abort_other(self, request: SimRequest, worker: SimWorker, now_s: float) -> None:
@@ -201,30 +239,31 @@ class Simulation:
         if worker is request.worker:
             other = None if request.is_prefill_over else request.prefill
         if other is not None:
-            other.engine.abort(request.planned.request_id, now_s)
+            other.engine.abort(request.engine_id, now_s)
             self._reschedule(other)
             self._agenda.enter(now_s + self._network_s, self._leg_over, (request, other))
 
     # --- what the router sees ---
 
     def _first_token(self, now_s: float, request: SimRequest) -> None:
+        if request.is_withdrawn:
+            return
         self._router.on_first_token(request, self, now_s)
 
     def _leg_over(self, now_s: float, leg: tuple[SimRequest, SimWorker]) -> None:
         request, worker = leg
+        if request.is_withdrawn:
+            return
+        request.legs.remove(worker)
         worker.num_inflight -= 1
         self._num_legs -= 1
         self._router.on_leg_over(request, worker, self, now_s)
         self._stop_if_done()
 
-    def _tick(self, now_s: float, interval_s: float) -> None:
-        self._router.on_tick(self, now_s)
-        self._agenda.enter(now_s + interval_s, self._tick, interval_s)
-
     # --- ends ---
 
     def _end(self, request: SimRequest, record: RequestRecord) -> None:
-        del self._open[request.planned.request_id]
+        del self._open[request.engine_id]
         self._sink.add_record(request.index, record)
         self.num_ended += 1
         if self.num_ended % _PROGRESS_EVERY == 0:
@@ -246,7 +285,7 @@ class Simulation:
     def _num_produced(self, request: SimRequest) -> int:
         if request.worker is None or request.first_token_at_s is None:
             return 0
-        return request.worker.engine.num_output_tokens(request.planned.request_id)
+        return request.worker.engine.num_output_tokens(request.engine_id)
 
     def _sample(self, now_s: float, interval_s: float) -> None:
         for worker in self._workers:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from hfx_sgl.engine.profile import DEFAULT_PROFILE
 from hfx_sgl.errors import ConfigError
 from hfx_sgl.policy.bounds import at_least, check, more_than
+from hfx_sgl.policy.scheduler.config import SchedulerConfig
 from hfx_sgl.policy.selection.catalog import POLICY_NAMES, PREFILL_POLICY_NAMES
 from hfx_sgl.policy.selection.config import SelectionConfig
+from hfx_sgl.sim.knowledge import Knowledge
 from hfx_sgl.types import Role
 
 
@@ -20,16 +22,23 @@ class SimSpec:
     """
 
     profile: str = DEFAULT_PROFILE
-    """Name or folder of the engine profile that every worker has."""
+    """Name or folder of the engine profile that workers have."""
     num_workers: int = 0
     """Unified workers; 0 with prefill/decode disaggregation."""
     num_prefill: int = 0
     num_decode: int = 0
+    worker_profiles: tuple[str, ...] = ()
+    """Profiles of the workers in order, prefill workers first; those beyond have `profile`."""
+    time_scales: tuple[float, ...] = ()
+    """What the step times of the workers are multiplied by, in the same order; 1 beyond."""
     policy: str = "cache_aware"
     """As in the router: holds for both roles unless the next two say otherwise."""
     prefill_policy: str | None = None
     decode_policy: str | None = None
     selection: SelectionConfig = field(default_factory=SelectionConfig)
+    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+    """Of the policy hfx; so is the next."""
+    knowledge: Knowledge = field(default_factory=Knowledge)
     engine: Mapping[str, object] = field(default_factory=dict)
     """Fields of EngineSpec that differ from the profile's."""
     network_s: float = 0.0015
@@ -42,13 +51,14 @@ class SimSpec:
     sample_interval_s: float | None = 10.0
     """How often workers are sampled; None: never."""
     seed: int = 0
-    """Of the policies' random choices. A workload has its own."""
+    """Of the policies' random choices, and of what is lost. A workload has its own."""
 
     def __post_init__(self) -> None:
         check(
             at_least("--workers", self.num_workers, 0),
             at_least("--prefill", self.num_prefill, 0),
             at_least("--decode", self.num_decode, 0),
+            *(more_than("--time-scales", scale, 0) for scale in self.time_scales),
             at_least("--network-s", self.network_s, 0),
             at_least("--handshake-s", self.handshake_s, 0),
             at_least("--max-drain-s", self.max_drain_s, 0),
@@ -70,6 +80,15 @@ class SimSpec:
             raise ConfigError("--prefill: decode workers need at least one prefill worker")
         if not self.num_workers and not self.is_pd:
             raise ConfigError("--workers: a cluster needs at least one worker")
+        num_workers = sum(self.num_of.values())
+        for flag, values in (
+            ("--worker-profiles", self.worker_profiles),
+            ("--time-scales", self.time_scales),
+        ):
+            if len(values) > num_workers:
+                raise ConfigError(
+                    f"{flag}: more than there are workers ({len(values)} > {num_workers})"
+                )
         if not self.is_pd and (self.prefill_policy or self.decode_policy):
             given = "--prefill-policy" if self.prefill_policy else "--decode-policy"
             raise ConfigError(f"{given}: there are no such workers in a cluster of unified ones")

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import random
 import signal
 from pathlib import Path
@@ -10,6 +11,7 @@ import aiohttp
 import structlog
 import uvloop
 from hfx_transfer.handoff import RoomAllocator
+from hfx_transfer.metrics import LinkCensus, TransferMetrics
 from prometheus_client import CollectorRegistry
 
 from hfx_router.auth import ApiKeys
@@ -29,7 +31,11 @@ from hfx_router.metrics.asgi import create_metrics_app
 from hfx_router.metrics.exporter import ExportLabels, RouterCollector
 from hfx_router.metrics.loop_lag import LoopLagMonitor
 from hfx_router.metrics.recorder import DURATION_BOUNDS_S, Recorder
+from hfx_router.metrics.scheduling_families import NO_SCHEDULER, SchedulingView
 from hfx_router.outbox import TurnOutbox
+from hfx_router.pairs.census import link_census
+from hfx_router.pairs.watch import PairWatch
+from hfx_router.scheduling.assembly import Scheduling
 from hfx_router.server.asgi import AsgiApp
 from hfx_router.server.connection import ClientConnection, Handler
 from hfx_router.server.front import ClientTimeouts, ExchangeMaker, Front
@@ -38,10 +44,14 @@ from hfx_router.settings.core import (
     admission_config,
     breaker_config,
     health_config,
+    link_config,
     policy_name,
     retry_config,
     selection_config,
+    selection_name,
     slo_config,
+    uses_scheduler,
+    watches_pairs,
     worker_specs,
 )
 from hfx_router.settings.model import RouterSettings
@@ -54,7 +64,9 @@ from hfx_router.workers.registry import Registry
 from hfx_router.workers.worker import Worker
 from hfx_sgl import __version__
 from hfx_sgl.clock import WallClock, unix_time_s
+from hfx_sgl.code_form import code_form
 from hfx_sgl.policy.admission import Admission
+from hfx_sgl.policy.pairs.book import PairBook
 from hfx_sgl.policy.retry import RetryBudget
 from hfx_sgl.policy.selection.catalog import make_policy
 from hfx_sgl.policy.view import SelectionPolicy
@@ -138,7 +150,29 @@ class Router:
             health_config(settings),
             lambda worker: self._worker_left(worker, policies),
         )
-        prober = Prober(session, health_endpoint=settings.health_check_endpoint)
+        self._collectors = CollectorRegistry()
+        self.pairs = PairBook(link_config(settings))
+        self.transfers = TransferMetrics(self._collectors, self._link_census)
+        has_pairs = watches_pairs(settings)
+        prober = Prober(
+            session,
+            health_endpoint=settings.health_check_endpoint,
+            route_timeout_s=settings.pair_check_timeout_secs if has_pairs else None,
+        )
+        self.pair_watch = (
+            PairWatch(
+                self.registry,
+                self.pairs,
+                prober.pairing,
+                self._clock,
+                rng,
+                self.transfers.probed,
+                interval_s=settings.pair_check_interval_secs or math.inf,
+                timeout_s=settings.pair_check_timeout_secs,
+            )
+            if has_pairs
+            else None
+        )
         self.registrar = Registrar(
             self.registry,
             prober.probe,
@@ -159,6 +193,19 @@ class Router:
         self._api_keys = ApiKeys(
             settings.api_key,
             settings.control_plane_api_keys,
+        )
+        self.scheduling = (
+            Scheduling(
+                settings,
+                self.registry,
+                self.pairs,
+                self.recorder,
+                self._clock,
+                self._outbox,
+                self.transfers.handed_over,
+            )
+            if uses_scheduler(settings)
+            else None
         )
         self.service = self._build_service(session, policies)
         self._is_draining = False
@@ -198,6 +245,7 @@ class Router:
             policies=policies,
             recorder=self.recorder,
             rooms=RoomAllocator(rng),
+            pairs=self.pairs,
             retry=retry,
             retry_budget=RetryBudget(retry),
             api_keys=self._api_keys,
@@ -207,6 +255,7 @@ class Router:
             outbox=self._outbox,
             rid_prefix=f"{rng.getrandbits(64):016x}",
             gate=AdmissionGate(Admission(admission), self.recorder, now_s) if is_limited else None,
+            desk=None if self.scheduling is None else self.scheduling.desk,
         )
 
     def _control_context(self, session: aiohttp.ClientSession) -> ControlContext:
@@ -223,12 +272,14 @@ class Router:
             cors_origins=tuple(settings.cors_allowed_origins),
             post_paths=tuple(endpoint.path for endpoint in ENDPOINTS),
             timeouts=AskTimeouts(loads_s=settings.load_poll_timeout_secs),
+            journal=None if self.scheduling is None else self.scheduling.desk.journal,
+            pairs=None if self.pair_watch is None else self.pairs,
+            now_s=self._clock.now_s,
         )
 
     def _metrics_app(self) -> AsgiApp:
         settings = self._settings
-        collectors = CollectorRegistry()
-        collectors.register(
+        self._collectors.register(
             RouterCollector(
                 self.recorder,
                 self.registry,
@@ -237,9 +288,21 @@ class Router:
                     policies={role: policy_name(settings, role) for role in Role},
                     version=__version__,
                 ),
+                self._scheduling_view(),
             )
         )
-        return create_metrics_app(collectors)
+        return create_metrics_app(self._collectors)
+
+    def _link_census(self) -> LinkCensus:
+        return link_census(self.pairs, self.registry)
+
+    def _scheduling_view(self) -> SchedulingView:
+        scheduling = self.scheduling
+        if scheduling is None:
+            return NO_SCHEDULER
+        return SchedulingView(
+            waiting=scheduling.desk.journal.waiting, models=scheduling.models.by_class
+        )
 
     def _build_front(self, app: AsgiApp, make_exchange: ExchangeMaker) -> Front:
         settings = self._settings
@@ -292,6 +355,10 @@ class Router:
         for spec in worker_specs(settings):
             self.registrar.submit(spec)
         self.health_loop.start()
+        if self.pair_watch is not None:
+            self.pair_watch.start()
+        if self.scheduling is not None:
+            self.scheduling.start()
         self._lag.start()
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
         log.info(
@@ -300,6 +367,7 @@ class Router:
             port=settings.port,
             mode="pd" if settings.pd_disaggregation else "regular",
             version=__version__,
+            code=str(code_form()),
         )
 
     async def _sweep(self) -> None:
@@ -320,8 +388,12 @@ class Router:
         is_clean = await self._listener.drain(self._settings.shutdown_grace_period_secs)
         self.service.close()
         await self.service.aborter.drain()
+        if self.scheduling is not None:
+            await self.scheduling.stop()
         await self.registrar.stop()
         await self.health_loop.stop()
+        if self.pair_watch is not None:
+            await self.pair_watch.stop()
         await self._lag.stop()
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -334,7 +406,7 @@ def _policies(settings: RouterSettings) -> dict[Role, SelectionPolicy]:
     config = selection_config(settings)
     return {
         role: make_policy(
-            policy_name(settings, role), config, random.Random(random.SystemRandom().random())
+            selection_name(settings, role), config, random.Random(random.SystemRandom().random())
         )
         for role in Role
     }

@@ -11,7 +11,7 @@ from bench.results import Machine
 def describe_machine(*, router_core: int, load_core: int) -> Machine:
     """Return what the figures depend on."""
     return Machine(
-        cpu_model=_cpu_model(),
+        cpu_model=cpu_model(),
         num_cpus=os.cpu_count() or 1,
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         kernel=platform.release(),
@@ -35,7 +35,8 @@ def cpu_ticks() -> tuple[int, int]:
     return fields[7], sum(fields)
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """Return what the processors call themselves; the architecture where they do not say."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         name, _, value = line.partition(":")
         if name.strip() == "model name":

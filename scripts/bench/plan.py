@@ -9,8 +9,14 @@ REGULAR_SETUPS = (
     SetupName.SGLANG_REGULAR,
     SetupName.HFX_REGULAR,
     SetupName.HFX_CACHE_AWARE,
+    SetupName.HFX_SCHEDULED,
 )
-PD_SETUPS = (SetupName.DIRECT, SetupName.SGLANG_PD, SetupName.HFX_PD)
+PD_SETUPS = (
+    SetupName.DIRECT,
+    SetupName.SGLANG_PD,
+    SetupName.HFX_PD,
+    SetupName.HFX_PD_SCHEDULED,
+)
 PLAIN_PHASES = (PhaseName.SATURATED, PhaseName.SINGLE)
 STREAM_PHASES = (PhaseName.TTFT, PhaseName.STEADY, PhaseName.FLOOD)
 

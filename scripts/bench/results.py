@@ -17,8 +17,10 @@ class SetupName(StrEnum):
     SGLANG_REGULAR = "sglang-router regular"
     HFX_REGULAR = "hfx-router regular"
     HFX_CACHE_AWARE = "hfx-router cache_aware"
+    HFX_SCHEDULED = "hfx-router hfx"
     SGLANG_PD = "sglang-router PD"
     HFX_PD = "hfx-router PD"
+    HFX_PD_SCHEDULED = "hfx-router PD hfx"
 
 
 class PhaseName(StrEnum):

@@ -22,6 +22,15 @@ LOAD_GRACE_S = 30.0
 WORKER_ROLES = {"null": 0, "prefill": 1, "decode": 2}
 """SGLang's disaggregation modes, and the offset of the mock worker's port."""
 
+POLICIES = {
+    SetupName.HFX_CACHE_AWARE: "cache_aware",
+    SetupName.HFX_SCHEDULED: "hfx",
+    SetupName.HFX_PD_SCHEDULED: "hfx",
+}
+"""What is not round_robin."""
+
+PD_ROUTERS = frozenset((SetupName.SGLANG_PD, SetupName.HFX_PD, SetupName.HFX_PD_SCHEDULED))
+
 FIRST_ROUTER_OFFSET = 10
 FIRST_METRICS_OFFSET = 20
 
@@ -62,7 +71,7 @@ class Session:
 
     def _start_workers(self, stack: ExitStack) -> None:
         setups = selected(self.settings.only)[0]
-        needs_pd = SetupName.HFX_PD in setups
+        needs_pd = not PD_ROUTERS.isdisjoint(setups)
         roles = list(WORKER_ROLES) if needs_pd else ["null"]
         for role in roles:
             port = self.place.base_port + WORKER_ROLES[role]
@@ -164,12 +173,12 @@ def router_command(
     log_level: str,
 ) -> list[str]:
     """Return the command of a router: its own defaults but for workers, policy and log level."""
-    is_ours = setup in (SetupName.HFX_REGULAR, SetupName.HFX_CACHE_AWARE, SetupName.HFX_PD)
+    is_ours = setup not in (SetupName.SGLANG_REGULAR, SetupName.SGLANG_PD)
     python = place.hfx_python if is_ours else str(tools.sglang_python)
     module = "hfx_router.launch_router" if is_ours else "sglang_router.launch_router"
     urls = {role: f"http://{HOST}:{place.base_port + off}" for role, off in WORKER_ROLES.items()}
-    policy = "cache_aware" if setup is SetupName.HFX_CACHE_AWARE else "round_robin"
-    if setup in (SetupName.SGLANG_PD, SetupName.HFX_PD):
+    policy = POLICIES.get(setup, "round_robin")
+    if setup in PD_ROUTERS:
         workers = ["--pd-disaggregation", "--prefill", urls["prefill"], "8998"]
         workers += ["--decode", urls["decode"]]
     else:

@@ -20,7 +20,9 @@ from bench.results import (
 BASELINES = {
     SetupName.HFX_REGULAR: SetupName.SGLANG_REGULAR,
     SetupName.HFX_CACHE_AWARE: SetupName.SGLANG_REGULAR,
+    SetupName.HFX_SCHEDULED: SetupName.SGLANG_REGULAR,
     SetupName.HFX_PD: SetupName.SGLANG_PD,
+    SetupName.HFX_PD_SCHEDULED: SetupName.SGLANG_PD,
 }
 """Whose figures ours are divided by."""
 
@@ -199,7 +201,9 @@ def _targets_for(setup: SetupName, requests_per_s: float) -> list[Target]:
 TARGETS: tuple[Target, ...] = (
     *_targets_for(SetupName.HFX_REGULAR, 25_000),
     *_targets_for(SetupName.HFX_CACHE_AWARE, 25_000)[:2],
+    *_targets_for(SetupName.HFX_SCHEDULED, 25_000),
     *_targets_for(SetupName.HFX_PD, 20_000),
+    *_targets_for(SetupName.HFX_PD_SCHEDULED, 20_000),
 )
 """The byte path's goals on one core."""
 

@@ -83,26 +83,101 @@ ensure_apt_packages() {
     rm -f "$log"
 }
 
-# ensure_router_venv [PIP ARGUMENT...]: sets VENV_PYTHON to the interpreter of an environment
-# with this project installed in place; arguments go to pip (for example: --group dev).
-# HFX_VENV names the folder, default .venv in the checkout.
+# ensure_mooncake_libraries: shared libraries that Mooncake's wheel links against but does not carry.
+ensure_mooncake_libraries() {
+    local missing
+    missing=$("$PYTHON" - <<'PY'
+import ctypes
+
+PACKAGES = {
+    "libcurl.so.4": "libcurl4",
+    "libibverbs.so.1": "libibverbs1",
+    "libnuma.so.1": "libnuma1",
+    "libstdc++.so.6": "libstdc++6",
+}
+for library, package in PACKAGES.items():
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        print(package)
+PY
+    )
+    # shellcheck disable=SC2086  # one word for each package
+    [[ -z $missing ]] || ensure_apt_packages $missing
+}
+
+# _install_cpu_torch PYTHON: the torch that the extra cpu pins, before anything else asks for one: on x86-64
+# a resolver would take PyPI's wheel, which carries CUDA. Refuses where another extra's Mooncake is.
+_install_cpu_torch() {
+    local python=$1 venv other torch
+    venv=$(dirname "$(dirname "$python")")
+    other=$("$python" - <<'PY'
+from importlib.metadata import distributions
+
+FAMILY, OURS = "mooncake-transfer-engine", "mooncake-transfer-engine-non-cuda"
+names = {(d.metadata["Name"] or "").lower().replace("_", "-") for d in distributions()}
+print(*sorted(n for n in names if n.startswith(FAMILY) and n != OURS))
+PY
+    )
+    [[ -z $other ]] || die "$venv holds $other, and all Mooncake wheels share their files: the extras cpu, cuda and npu exclude each other.
+Use another environment for this (HFX_VENV=/path/to/venv), or remove that one."
+    torch=$("$python" - "$REPO_ROOT/pyproject.toml" <<'PY'
+import sys
+import tomllib
+
+with open(sys.argv[1], "rb") as file:
+    extra = tomllib.load(file)["project"]["optional-dependencies"]["cpu"]
+print(next(requirement for requirement in extra if requirement.startswith("torch==")))
+PY
+    )
+    say "installing $torch (0.2 GB for a CPU build)"
+    run_logged "$venv/pip.log" "$python" -m pip install --no-input \
+        ${HFX_TORCH_INDEX_URL:+--index-url "$HFX_TORCH_INDEX_URL"} "$torch" ||
+        die "could not install $torch into $venv (is PyPI reachable?)"
+}
+
+# ensure_compiler: a C compiler and Python's headers, for scripts/compile.
+ensure_compiler() {
+    local packages=() headers version
+    command -v cc >/dev/null || packages+=(gcc libc6-dev)
+    headers=$("$VENV_PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+    if [[ ! -e $headers/Python.h ]]; then
+        version=$("$VENV_PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+        [[ $headers == /usr/include/* ]] ||
+            die "Python's headers are missing: $headers/Python.h (they belong to this interpreter's own installation)"
+        packages+=("python$version-dev")
+    fi
+    ((!${#packages[@]})) || ensure_apt_packages "${packages[@]}"
+}
+
+# ensure_router_venv [--with-cpu-extra] [PIP ARGUMENT...]: sets VENV_PYTHON to the interpreter of an
+# environment with this project installed in place; arguments go to pip (for example: --group dev).
+# --with-cpu-extra adds torch and Mooncake for a CPU. HFX_VENV names the folder, default .venv in the checkout.
 ensure_router_venv() {
-    local venv=${HFX_VENV:-$REPO_ROOT/.venv} project_hash stamp
+    local venv=${HFX_VENV:-$REPO_ROOT/.venv} project_hash stamp extra=""
     VENV_PYTHON=$venv/bin/python
     project_hash=$(sha256sum <"$REPO_ROOT/pyproject.toml" | cut -c1-16)
     stamp=$venv/.hfx-ready-$project_hash-$(printf '%s\0' "$REPO_ROOT" "$@" | sha256sum | cut -c1-16)
     [[ -e $stamp && -x $VENV_PYTHON ]] && return 0
+    if [[ ${1:-} == --with-cpu-extra ]]; then
+        extra="[cpu]"
+        shift
+    fi
     ensure_python
     # A folder without pip is what an interrupted creation leaves behind.
     if ! "$VENV_PYTHON" -m pip --version >/dev/null 2>&1; then
         say "creating the router's environment in $venv ($("$PYTHON" --version))"
         "$PYTHON" -m venv --clear "$venv" || die "could not create $venv"
     fi
-    say "installing hfx-sgl${*:+ ($*)}"
+    if [[ -n $extra ]]; then
+        ensure_mooncake_libraries
+        _install_cpu_torch "$VENV_PYTHON"
+    fi
+    say "installing hfx-sgl$extra${*:+ ($*)}"
     # --group needs pip 25.1, and Python 3.11 still bundles pip 23.
     run_logged "$venv/pip.log" "$VENV_PYTHON" -m pip install --upgrade 'pip>=25.1' ||
         die "could not upgrade pip in $venv (is PyPI reachable?)"
-    (cd "$REPO_ROOT" && run_logged "$venv/pip.log" "$VENV_PYTHON" -m pip install --editable . "$@") ||
+    (cd "$REPO_ROOT" && run_logged "$venv/pip.log" "$VENV_PYTHON" -m pip install --editable ".$extra" "$@") ||
         die "could not install hfx-sgl into $venv (is PyPI reachable?)"
     find "$venv" -maxdepth 1 -name '.hfx-ready-*' ! -name ".hfx-ready-$project_hash-*" -delete
     touch "$stamp"

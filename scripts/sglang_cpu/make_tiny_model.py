@@ -13,6 +13,7 @@ from pathlib import Path
 
 VOCABULARY_SIZE = 512
 """Width of the output layer; the byte-level tokenizer below fills 341 of it."""
+HEAD_SIZE = 32
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>")
 CORPUS = (
     "the quick brown fox jumps over the lazy dog. hello world, how are you today? "
@@ -49,7 +50,9 @@ def save_tokenizer(folder: Path, context_tokens: int) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def save_weights(folder: Path, context_tokens: int, seed: int) -> int:
+def save_weights(
+    folder: Path, context_tokens: int, seed: int, hidden_size: int, num_layers: int
+) -> int:
     """Save random bfloat16 weights and return how many there are."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -59,11 +62,11 @@ def save_weights(folder: Path, context_tokens: int, seed: int) -> int:
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=VOCABULARY_SIZE,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
+        num_hidden_layers=num_layers,
+        num_attention_heads=hidden_size // HEAD_SIZE,
+        num_key_value_heads=hidden_size // HEAD_SIZE // 2,
         max_position_embeddings=context_tokens,
         pad_token_id=SPECIAL_TOKENS.index("<pad>"),
         bos_token_id=SPECIAL_TOKENS.index("<s>"),
@@ -82,8 +85,14 @@ def main() -> int:
     )
     parser.add_argument("--context-tokens", type=int, default=4096)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--hidden-size", type=int, default=128, help=f"a multiple of {2 * HEAD_SIZE} (%(default)s)"
+    )
+    parser.add_argument("--layers", type=int, default=2, help="(%(default)s)")
     parser.add_argument("--force", action="store_true", help="make it again")
     args = parser.parse_args()
+    if args.hidden_size < 1 or args.hidden_size % (2 * HEAD_SIZE) or args.layers < 1:
+        parser.error(f"--hidden-size must be a multiple of {2 * HEAD_SIZE}, --layers at least 1")
     folder: Path = args.folder.resolve()
     if (folder / "config.json").exists() and not args.force:
         print(f"the tiny model is ready in {folder}")
@@ -95,7 +104,9 @@ def main() -> int:
     try:
         building.chmod(0o755)
         save_tokenizer(building, args.context_tokens)
-        num_parameters = save_weights(building, args.context_tokens, args.seed)
+        num_parameters = save_weights(
+            building, args.context_tokens, args.seed, args.hidden_size, args.layers
+        )
         if folder.exists():
             shutil.rmtree(folder)
         building.rename(folder)

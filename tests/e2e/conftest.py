@@ -13,6 +13,7 @@ from support.fleet import Fleet, emulated_fleet, real_fleet
 ONLY_REAL = {
     "test_a_grammar_that_only_sglang_knows_takes_effect": "an emulated model obeys no grammar",
     "test_responses_of_a_unified_server": "the emulated worker has no /v1/responses",
+    "test_a_decode_server_with_other_pages_gets_nothing_and_lives": "emulated ones survive it",
 }
 """Tests that say nothing about emulated servers, and why."""
 

@@ -198,7 +198,7 @@ async def test_gets(fleet: Fleet, emulated: dict[Role, str], role: Role, path: s
 
 @pytest.mark.parametrize(("path", "body"), [p[1:] for p in POSTS], ids=[p[0] for p in POSTS])
 async def test_posts(fleet: Fleet, emulated: dict[Role, str], path: str, body: Any) -> None:
-    real = await ask(real_url(fleet, Role.REGULAR), "POST", path, body)
+    real = await ask_token_by_token(real_url(fleet, Role.REGULAR), path, body)
     ours = await ask(emulated[Role.REGULAR], "POST", path, body)
     assert_alike(real, ours)
 
@@ -206,10 +206,30 @@ async def test_posts(fleet: Fleet, emulated: dict[Role, str], path: str, body: A
 @pytest.mark.parametrize(("path", "body"), [p[1:] for p in PAIRED], ids=[p[0] for p in PAIRED])
 async def test_pairs(fleet: Fleet, emulated: dict[Role, str], path: str, body: Any) -> None:
     real = {role: real_url(fleet, role) for role in (Role.PREFILL, Role.DECODE)}
-    for theirs, mine in zip(
-        await ask_pair(real, path, body), await ask_pair(emulated, path, body), strict=True
-    ):
+    replies = await ask_pair(real, path, body)
+    for _ in range(20):
+        if not any(map(begins_with_several_tokens, replies)):
+            break
+        replies = await ask_pair(real, path, body)
+    for theirs, mine in zip(replies, await ask_pair(emulated, path, body), strict=True):
         assert_alike(theirs, mine)
+
+
+async def ask_token_by_token(url: str, path: str, body: Any) -> Reply:
+    """Ask again while a busy machine makes SGLang put several tokens into the first event."""
+    reply = await ask(url, "POST", path, body)
+    for _ in range(20):
+        if not begins_with_several_tokens(reply):
+            break
+        reply = await ask(url, "POST", path, body)
+    return reply
+
+
+def begins_with_several_tokens(reply: Reply) -> bool:
+    if not isinstance(reply.content, dict) or "events" not in reply.content:
+        return False
+    first = reply.content["events"][0]
+    return bool(first.get("meta_info", {}).get("completion_tokens", 1) > 1)
 
 
 async def ask_pair(urls: dict[Role, str], path: str, body: Json) -> list[Reply]:
@@ -289,7 +309,7 @@ async def test_server_info_has_real_fields_and_says_what_it_is(
         real = (await ask(real_url(fleet, role), "GET", "/server_info", None)).content
         ours = (await ask(emulated[role], "GET", "/server_info", None)).content
         assert ours["emulated"] is True
-        assert ours.keys() - real.keys() == {"emulated", "emulated_profile"}
+        assert ours.keys() - real.keys() == {"emulated", "emulated_kv", "emulated_profile"}
         shared = {name: real[name] for name in ours if name in real}
         mine = {name: ours[name] for name in shared}
         free = (

@@ -19,14 +19,15 @@ TICK_S = 0.25
 class OneAtATime:
     """Keeps one queue and gives a worker its next request at the end of a leg, or at a tick."""
 
-    tick_interval_s = TICK_S
-
     def __init__(self, pools: Pools) -> None:
         self.workers = pools[Role.REGULAR]
         self.queue: deque[SimRequest] = deque()
         self.num_most_inflight = 0
         self.first_tokens: list[tuple[str, float]] = []
         self.ticks_s: list[float] = []
+
+    def on_start(self, sender: Sender, now_s: float) -> None:
+        sender.call_at(now_s + TICK_S, self._on_tick)
 
     def on_arrival(self, request: SimRequest, sender: Sender, now_s: float) -> None:
         self.queue.append(request)
@@ -39,9 +40,10 @@ class OneAtATime:
     ) -> None:
         self._fill(sender, now_s)
 
-    def on_tick(self, sender: Sender, now_s: float) -> None:
+    def _on_tick(self, sender: Sender, now_s: float) -> None:
         self.ticks_s.append(now_s)
         self._fill(sender, now_s)
+        sender.call_at(now_s + TICK_S, self._on_tick)
 
     def _fill(self, sender: Sender, now_s: float) -> None:
         for worker in self.workers:

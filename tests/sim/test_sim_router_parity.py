@@ -24,6 +24,7 @@ from hfx_router.workers.worker import WorkerSpec
 from support.simulated import linear_profile, poisson
 
 from hfx_sgl.clock import FakeClock
+from hfx_sgl.code_form import CodeForm, code_form
 from hfx_sgl.loadtest.request_bytes import request_bytes
 from hfx_sgl.loadtest.settings import Endpoint as LoadEndpoint
 from hfx_sgl.loadtest.settings import LoadSettings, Target
@@ -179,6 +180,9 @@ def _worker_ids(spec: SimSpec) -> Iterator[str]:
         yield from (f"{role}-{index}" for index in range(num_workers))
 
 
+@pytest.mark.skipif(
+    code_form() is CodeForm.COMPILED, reason="compiled code takes real connection pools only"
+)
 @pytest.mark.parametrize("policy", ["round_robin", "least_load", "cache_aware", *DRAWING])
 @pytest.mark.parametrize("shape", [{"num_workers": 4}, {"num_prefill": 3, "num_decode": 2}])
 async def test_both_routers_choose_alike(shape: dict[str, Any], policy: str) -> None:

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from support.scheduling import dispatched
+
 from hfx_sgl.policy.scheduler.facts import Dispatch, RequestFacts
 from hfx_sgl.policy.scheduler.scheduler import Scheduler
 
@@ -39,7 +41,7 @@ class PlayedCluster:
                 self.scheduler.arrive(coming.popleft())
             while self._events and self._events[0][0] <= now_s:
                 self._happen(*heapq.heappop(self._events))
-            for dispatch in self.scheduler.decide(now_s):
+            for dispatch in dispatched(self.scheduler, now_s):
                 self._take(dispatch, now_s)
 
     def sent_ids(self) -> list[str]:

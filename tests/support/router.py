@@ -90,6 +90,8 @@ class RunningRouter:
         if service.gate is not None:
             held["slots"] = service.gate._admission.num_active
             held["places in the queue"] = service.gate.num_waiting
+        if service.desk is not None:
+            held["requests in the journal"] = service.desk.journal.num_under_way
         return {name: value for name, value in held.items() if value}
 
     async def until_legs_are_over(self) -> None:

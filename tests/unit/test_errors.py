@@ -53,7 +53,7 @@ def test_what_an_instance_says_goes_before_what_its_class_says() -> None:
         ("RequestError", 500, "internal_error"),
         ("NotSupportedError", 501, "not_supported"),
         ("UpstreamError", 502, "upstream_unavailable"),
-        ("TransferError", 502, "kv_transfer_failed"),
+        ("HandoffError", 502, "kv_transfer_failed"),
         ("UnavailableError", 503, "no_workers"),
         ("UpstreamTimeoutError", 504, "upstream_timeout"),
     ],

@@ -64,11 +64,25 @@ def server_info(settings: WorkerSettings, load: EngineLoad) -> Json:
             "source": settings.profile.source,
             "device": settings.profile.device,
         },
+        "emulated_kv": _kv(settings),
         "status": "ready",
         "max_total_num_tokens": spec.kv_capacity_tokens,
         "max_req_input_len": spec.max_context_tokens - 1,
         "internal_states": [{**arguments, "last_gen_throughput": load.gen_throughput}],
         "version": SGLANG_VERSION,
+    }
+
+
+def _kv(settings: WorkerSettings) -> Json:
+    """Return what moves in a hand-off."""
+    real = settings.real_kv
+    if real is None:
+        return {"moves": "messages", "model_bytes_per_token": settings.spec.kv_bytes_per_token}
+    return {
+        "moves": "real bytes",
+        "backend": real.backend.value,
+        "bytes_per_token": real.bytes_per_token,
+        "model_bytes_per_token": settings.spec.kv_bytes_per_token,
     }
 
 

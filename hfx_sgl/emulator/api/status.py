@@ -110,8 +110,9 @@ class StatusRoutes:
         return json_response(loads_json(loads, worker.settings, now_unix_s))
 
     async def metrics(self, request: web.BaseRequest) -> web.StreamResponse:
-        """`/metrics`."""
-        body = self._worker.metrics.render()
+        """`/metrics`: of the engine, then of the bytes that move where they do."""
+        mover = self._worker.desk.mover
+        body = self._worker.metrics.render() + (b"" if mover is None else mover.metrics())
         return web.Response(body=body, headers={"content-type": CONTENT_TYPE})
 
     async def tokenize(self, request: web.BaseRequest) -> web.StreamResponse:

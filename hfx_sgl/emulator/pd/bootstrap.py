@@ -6,10 +6,14 @@ from http import HTTPStatus
 
 from aiohttp import WSMsgType, web
 
-from hfx_sgl.emulator.pd.messages import RENDEZVOUS_PATH, Message, decode_message
+from hfx_sgl.emulator.pd.messages import (
+    RENDEZVOUS_PATH,
+    ROUTE_PATH,
+    ROUTE_QUERY,
+    Message,
+    decode_message,
+)
 from hfx_sgl.emulator.pd.prefill_rooms import PrefillRooms
-
-_QUERY = ("prefill_dp_rank", "prefill_cp_rank", "target_tp_rank", "target_pp_rank")
 
 
 class BootstrapServer:
@@ -54,7 +58,7 @@ class BootstrapServer:
         match request.method, request.path:
             case "GET", "/health":
                 return web.Response(text="OK")
-            case "GET", "/route":
+            case "GET", path if path == ROUTE_PATH:
                 return self._route(request)
             case "POST", "/query_dp_ranks":
                 return web.json_response({})
@@ -68,7 +72,7 @@ class BootstrapServer:
                 return web.Response(status=HTTPStatus.NOT_FOUND, text="404: Not Found")
 
     def _route(self, request: web.BaseRequest) -> web.Response:
-        values = [request.query.get(name) for name in _QUERY]
+        values = [request.query.get(name) for name in ROUTE_QUERY]
         if any(value is None for value in values):
             return web.Response(
                 status=HTTPStatus.BAD_REQUEST, text="Missing inputs for bootstrap server."

@@ -7,6 +7,10 @@ import orjson
 
 RENDEZVOUS_PATH = "/emulated/rendezvous"
 
+ROUTE_PATH = "/route"
+ROUTE_QUERY = ("prefill_dp_rank", "prefill_cp_rank", "target_tp_rank", "target_pp_rank")
+"""What has to be asked at SGLang's `/route`; -1 everywhere asks for the pool as a whole."""
+
 
 class Topic(StrEnum):
     """What has happened to a room."""
@@ -25,6 +29,8 @@ class Message:
     room: int
     num_cached_tokens: int = 0
     """With `SENT`: prompt tokens that the prefill side had in its cache."""
+    offer: str | None = None
+    """With `GRANTED`: where real bytes are to go; None when nothing but messages moves."""
 
     def encode(self) -> str:
         """Return the text that goes over the wire."""
@@ -39,6 +45,11 @@ def decode_message(text: str | bytes) -> Message:
     """
     value = orjson.loads(text)
     match value:
-        case {"topic": str(topic), "room": int(room), "num_cached_tokens": int(num_cached)}:
-            return Message(Topic(topic), room, num_cached)
+        case {
+            "topic": str(topic),
+            "room": int(room),
+            "num_cached_tokens": int(num_cached),
+            "offer": str() | None as offer,
+        }:
+            return Message(Topic(topic), room, num_cached, offer)
     raise ValueError(f"no message: {text!r}")

@@ -18,17 +18,22 @@ class _Open:
     request_id: str | None = None
     send: Send | None = None
     """Whoever granted; None while nobody has."""
+    offer: str | None = None
+    """What came with the grant."""
 
 
 class PrefillRooms:
     """Brings the requests of a prefill worker together with the decode workers' grants.
 
     Args:
-        granted: called with a request when the decode side has room for it.
+        granted: called with a request when the decode side has room for it, and with where real
+            bytes are to go, if any.
         failed: called with a request whose decode side is gone.
     """
 
-    def __init__(self, granted: Callable[[str], None], failed: Callable[[str], None]) -> None:
+    def __init__(
+        self, granted: Callable[[str, str | None], None], failed: Callable[[str], None]
+    ) -> None:
         self._granted = granted
         self._failed = failed
         self._rooms: dict[int, _Open] = {}
@@ -54,7 +59,7 @@ class PrefillRooms:
         known = self._rooms.setdefault(room, _Open())
         known.request_id = request_id
         if known.send is not None:
-            self._granted(request_id)
+            self._granted(request_id, known.offer)
 
     def sent(self, room: int, num_cached_tokens: int) -> None:
         """The request has ended, and its KV is on the other side."""
@@ -68,9 +73,9 @@ class PrefillRooms:
         """Take a message of a decode worker."""
         if message.topic is Topic.GRANTED:
             known = self._rooms.setdefault(message.room, _Open())
-            known.send = send
+            known.send, known.offer = send, message.offer
             if known.request_id is not None:
-                self._granted(known.request_id)
+                self._granted(known.request_id, known.offer)
         elif message.topic is Topic.WITHDRAWN:
             self._withdraw(message.room)
 

@@ -87,7 +87,9 @@ class Curve:
             num_before += num_here
             x += num_here
             i += 1
+        if limit < first:
+            return num_before
         # The sum of n terms is slope/2 n^2 + linear n; this form of the root is stable.
         linear = first - 0.5 * slope
         root = sqrt(max(0.0, linear * linear + 2.0 * slope * limit))
-        return num_before + int(2.0 * limit / (linear + root)) if limit > 0.0 else num_before
+        return num_before + int(2.0 * limit / (linear + root))

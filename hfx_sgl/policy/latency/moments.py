@@ -24,19 +24,25 @@ def typical_steps(
     sums = _between(previous, current)
     if sums is None:
         return ()
-    num_steps, sum_b, sum_t_us, sum_bb, sum_bt = sums
-    mean_b = sum_b / num_steps
-    mean_t_s = sum_t_us / num_steps / 1e6
+    count, sum_b, sum_t_us, sum_bb, sum_bt = sums
+    mean_b = sum_b / count
+    mean_t_s = sum_t_us / count / 1e6
     if mean_b <= 0.0 or mean_t_s <= 0.0:
         return ()
-    variance = sum_bb / num_steps - mean_b * mean_b
+    variance = sum_bb / count - mean_b * mean_b
     spread = sqrt(max(variance, 0.0))
     if spread <= _LEAST_SPREAD_RATIO * mean_b or spread >= mean_b:
         return ((mean_b, mean_t_s),)
-    rise_s = (sum_bt / num_steps / 1e6 - mean_b * mean_t_s) / spread
+    rise_s = (sum_bt / count / 1e6 - mean_b * mean_t_s) / spread
     if abs(rise_s) >= mean_t_s:
         return ((mean_b, mean_t_s),)
     return ((mean_b - spread, mean_t_s - rise_s), (mean_b + spread, mean_t_s + rise_s))
+
+
+def num_steps(previous: Sequence[float], current: Sequence[float]) -> float:
+    """Return how many decode steps there were between two reports."""
+    sums = _between(previous, current)
+    return 0.0 if sums is None else sums[0]
 
 
 def _between(previous: Sequence[float], current: Sequence[float]) -> list[float] | None:

@@ -43,6 +43,10 @@ class PrefillModel:
         pairs = n * (num_prefix_tokens + 0.5 * n)
         return 1.0, min(n, KNEE_TOKENS), max(n - KNEE_TOKENS, 0), pairs
 
+    def total_s(self, features: Sequence[float]) -> float:
+        """Return the time of several steps together, from the sums of their features."""
+        return sum(a * b for a, b in zip(self.fit.coefficients, features, strict=True))
+
     def observe(self, num_new_tokens: int, num_prefix_tokens: int, duration_s: float) -> None:
         """Learn from a step; what makes no sense is ignored."""
         self.observe_total(self.features(num_new_tokens, num_prefix_tokens), duration_s)

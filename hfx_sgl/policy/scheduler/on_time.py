@@ -1,7 +1,7 @@
 """Whom to keep on time when not all can be: the fewest late jobs on one machine."""
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 K = TypeVar("K")
@@ -12,6 +12,8 @@ class Job(NamedTuple):
 
     deadline_s: float
     service_s: float
+    weight: float = 1.0
+    """How much it counts to keep it."""
 
 
 def on_time(jobs: Iterable[tuple[K, Job]], start_s: float, speed: float) -> Iterator[K]:
@@ -19,22 +21,33 @@ def on_time(jobs: Iterable[tuple[K, Job]], start_s: float, speed: float) -> Iter
 
     J. M. Moore, "An n job, one machine sequencing algorithm for minimizing the number of late
     jobs", Management Science 15 (1968): go through the jobs in order of deadline; whenever one
-    would be late, give up the longest so far.
+    would be late, give up the longest so far; with weights the one that takes longest for its
+    weight, which is a heuristic then.
 
     Args:
         jobs: in order of deadline.
         start_s: when the machine is free.
         speed: how much service it gives per second; several workers are one fast machine.
     """
-    kept: list[K | None] = []
-    longest: list[tuple[float, int]] = []
+    jobs = list(jobs)
     end_s = start_s
-    for key, job in jobs:
-        heapq.heappush(longest, (-job.service_s, len(kept)))
+    for _, (deadline_s, service_s, _) in jobs:
+        end_s += service_s / speed
+        if end_s > deadline_s:
+            return _fewest_late(jobs, start_s, speed)
+    return (key for key, _ in jobs)
+
+
+def _fewest_late(jobs: Sequence[tuple[K, Job]], start_s: float, speed: float) -> Iterator[K]:
+    kept: list[K | None] = []
+    longest: list[tuple[float, int, float]] = []
+    end_s = start_s
+    for key, (deadline_s, service_s, weight) in jobs:
+        heapq.heappush(longest, (-service_s / weight, len(kept), service_s))
         kept.append(key)
-        end_s += job.service_s / speed
-        if end_s > job.deadline_s:
-            negative_s, position = heapq.heappop(longest)
-            end_s += negative_s / speed
+        end_s += service_s / speed
+        if end_s > deadline_s:
+            _, position, given_up_s = heapq.heappop(longest)
+            end_s -= given_up_s / speed
             kept[position] = None
     return (key for key in kept if key is not None)

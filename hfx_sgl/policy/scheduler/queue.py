@@ -1,11 +1,10 @@
 """Requests that wait for a worker: those that can still be on time, and the others."""
 
+import math
 from bisect import bisect_left, insort
-from operator import attrgetter
+from collections.abc import Callable, Sequence
 
 from hfx_sgl.policy.scheduler.entry import Entry
-
-_KEY = attrgetter("key")
 
 
 class WaitingQueue:
@@ -13,6 +12,15 @@ class WaitingQueue:
 
     def __init__(self) -> None:
         self._feasible: list[Entry] = []
+        self._keys: list[tuple[float, int]] = []
+        """Of the feasible ones."""
+        self._free: list[Entry] = []
+        """Those of them whose prefix nobody had when they came, and their keys."""
+        self._free_keys: list[tuple[float, int]] = []
+        self._services_s: dict[int, float] = {}
+        """By sequence: what each of them adds to the backlog."""
+        self.backlog_s = 0.0
+        """Prefill time of the feasible requests."""
         self._demoted: dict[int, tuple[float, Entry]] = {}
         """By sequence, with the service time by which it is sorted."""
         self._shortest: list[tuple[float, int]] = []
@@ -24,32 +32,89 @@ class WaitingQueue:
         return len(self._feasible) + len(self._demoted)
 
     @property
+    def feasible(self) -> Sequence[Entry]:
+        """Those that were not found to be infeasible, in order of deadline. To be read only."""
+        return self._feasible
+
+    @property
+    def are_all_free(self) -> bool:
+        """Whether nobody had the prefix of any feasible one when it came."""
+        return len(self._free) == len(self._feasible)
+
+    @property
+    def first_deadline_s(self) -> float:
+        """The earliest deadline of those; `math.inf`: there are none."""
+        return self._keys[0][0] if self._keys else math.inf
+
+    @property
     def num_demoted(self) -> int:
         """How many can no longer be on time."""
         return len(self._demoted)
 
     def add(self, entry: Entry) -> None:
         """Put a request in its place among the feasible ones."""
-        insort(self._feasible, entry, key=_KEY)
+        key = entry.key
+        position = bisect_left(self._keys, key)
+        self._keys.insert(position, key)
+        self._feasible.insert(position, entry)
+        if entry.home_id is None:
+            position = bisect_left(self._free_keys, key)
+            self._free_keys.insert(position, key)
+            self._free.insert(position, entry)
+        self._services_s[entry.sequence] = entry.service_s
+        self.backlog_s += entry.service_s
 
-    def urgent(self, num_entries: int, now_s: float) -> list[Entry]:
-        """Return the most urgent feasible requests; those found to be infeasible are demoted."""
-        while True:
-            found = self._feasible[:num_entries]
-            late = [entry for entry in found if not entry.is_feasible(now_s)]
-            if not late:
-                return found
-            for entry in late:
-                self._remove_feasible(entry)
-                self._demote(entry)
+    def urgent(
+        self,
+        num_entries: int,
+        now_s: float,
+        look_again: Callable[[Entry], None],
+        *,
+        is_new: bool = False,
+    ) -> tuple[list[Entry], list[Entry]]:
+        """Return the most urgent feasible requests, and those that this found to be infeasible.
+
+        The latter are demoted.
+
+        `look_again` is called for each before it is demoted, with `is_new` for all: it may find
+        that service times have changed.
+        """
+        found: list[Entry] = []
+        late: list[Entry] = []
+        for entry in self._feasible:
+            if is_new:
+                look_again(entry)
+            if now_s + entry.service_s > entry.deadline_s:
+                look_again(entry)
+                if not entry.is_feasible(now_s):
+                    late.append(entry)
+                    continue
+            found.append(entry)
+            if len(found) == num_entries:
+                break
+        for entry in late:
+            self.demote(entry)
+        return found, late
+
+    def demote(self, entry: Entry) -> None:
+        """A feasible request can no longer be on time."""
+        self._remove_feasible(entry)
+        self._demoted[entry.sequence] = entry.service_s, entry
+        insort(self._shortest, (entry.service_s, entry.sequence))
+        insort(self._oldest, entry.sequence)
+
+    def first_free(self, num_entries: int) -> list[Entry]:
+        """Return the most urgent feasible ones whose prefix nobody had when they came."""
+        return self._free[:num_entries]
 
     def oldest_demoted(self) -> Entry | None:
         """Return the infeasible one that came first."""
         return self._demoted[self._oldest[0]][1] if self._oldest else None
 
-    def shortest_demoted(self) -> Entry | None:
-        """Return the infeasible one that took the least time when it was demoted."""
-        return self._demoted[self._shortest[0][1]][1] if self._shortest else None
+    def shortest_demoted(self, num_entries: int) -> list[Entry]:
+        """Return the infeasible ones that took the least time when they were demoted."""
+        demoted = self._demoted
+        return [demoted[sequence][1] for _, sequence in self._shortest[:num_entries]]
 
     def remove(self, entry: Entry) -> None:
         """Take a request out.
@@ -67,13 +132,16 @@ class WaitingQueue:
         del self._oldest[bisect_left(self._oldest, entry.sequence)]
 
     def _remove_feasible(self, entry: Entry) -> bool:
-        position = bisect_left(self._feasible, entry.key, key=_KEY)
-        if position < len(self._feasible) and self._feasible[position] is entry:
-            del self._feasible[position]
-            return True
-        return False
-
-    def _demote(self, entry: Entry) -> None:
-        self._demoted[entry.sequence] = entry.service_s, entry
-        insort(self._shortest, (entry.service_s, entry.sequence))
-        insort(self._oldest, entry.sequence)
+        service_s = self._services_s.pop(entry.sequence, None)
+        if service_s is None:
+            return False
+        position = bisect_left(self._keys, entry.key)
+        del self._keys[position]
+        del self._feasible[position]
+        position = bisect_left(self._free_keys, entry.key)
+        if position < len(self._free) and self._free[position] is entry:
+            del self._free_keys[position]
+            del self._free[position]
+        # No rounding errors are carried on for ever.
+        self.backlog_s = self.backlog_s - service_s if self._feasible else 0.0
+        return True

@@ -1,14 +1,30 @@
-"""The scheduler: composes queue, estimates and placement. Decides only; its driver sends."""
+"""The scheduler: hears what happens, keeps the accounts. Decides only; its driver sends."""
 
 import math
-from collections.abc import Iterable
 
 from hfx_sgl.policy.latency.models import LatencyModels
-from hfx_sgl.policy.scheduler.config import SchedulerConfig
+from hfx_sgl.policy.pairs.view import ALL_PAIRS, PairView
+from hfx_sgl.policy.scheduler.config import OnInfeasible, Order, SchedulerConfig
+from hfx_sgl.policy.scheduler.decision import Reason
 from hfx_sgl.policy.scheduler.entry import Entry
-from hfx_sgl.policy.scheduler.facts import Dispatch, RequestFacts, WorkerFacts, WorkerReport
-from hfx_sgl.policy.scheduler.on_time import on_time
+from hfx_sgl.policy.scheduler.estimates import Estimates
+from hfx_sgl.policy.scheduler.explain import Explainer
+from hfx_sgl.policy.scheduler.facts import (
+    Action,
+    Dispatch,
+    Recall,
+    Rejection,
+    RequestFacts,
+    WorkerFacts,
+    WorkerReport,
+)
+from hfx_sgl.policy.scheduler.fairness import KeptShares
+from hfx_sgl.policy.scheduler.handoff import Handoff, SeenHandoff
+from hfx_sgl.policy.scheduler.learning import Learning
 from hfx_sgl.policy.scheduler.output_lengths import OutputLengths
+from hfx_sgl.policy.scheduler.partners import Partners
+from hfx_sgl.policy.scheduler.placement import Move, Placement
+from hfx_sgl.policy.scheduler.pool import WorkerPool
 from hfx_sgl.policy.scheduler.prefixes import CachedPrefixes
 from hfx_sgl.policy.scheduler.queue import WaitingQueue
 from hfx_sgl.policy.scheduler.worker_state import WorkerState
@@ -16,6 +32,13 @@ from hfx_sgl.types import Role
 
 _NO_PROMISE_TTFT_S = 60.0
 """Where a request without a promise stands in the queue."""
+_NEVER_LATE_S = 1e6
+_TOP_PRIORITY = 9
+"""Late requests have 0. SGLang takes a running request back for one whose priority is higher by
+more than 10 (`--priority-scheduling-preemption-threshold`), which costs more than it saves."""
+_PRIORITY_SLACK_S = 0.05
+_RECALL_PAUSE_S = 0.001
+"""After a recall the driver is to ask again."""
 
 
 class Scheduler:
@@ -24,40 +47,106 @@ class Scheduler:
     Tell it what happens, then ask `decide`. Instants never decrease.
     """
 
-    def __init__(self, config: SchedulerConfig, models: LatencyModels) -> None:
+    def __init__(
+        self, config: SchedulerConfig, models: LatencyModels, pairs: PairView = ALL_PAIRS
+    ) -> None:
+        """Take the models of workers that come without their own, and which pairs may be chosen."""
         self._config = config
-        self._models = models
+        self._pairs = pairs
         self._queue = WaitingQueue()
-        self._prefixes = CachedPrefixes(config.cache_share)
+        self._prefixes = CachedPrefixes(config.cache_share, config.prefix_grain_tokens)
         self._lengths = OutputLengths()
-        self._prefillers: dict[str, WorkerState] = {}
+        self._models = models
+        self._learning = Learning(config)
+        self._estimates = Estimates(config, models, self._prefixes)
+        self._prefillers = WorkerPool(config)
+        self._estimates.prefillers = self._prefillers.states
         """Who computes prompts: unified or prefill workers."""
-        self._decoders: dict[str, WorkerState] = {}
+        self._decoders = WorkerPool(config)
         """Decode workers; none when workers are unified."""
+        self._kept = KeptShares(config.fairness)
+        self._handoff = Handoff(models.transfer)
+        self._placement = Placement(
+            config,
+            self._estimates,
+            self._queue,
+            self._prefillers,
+            self._decoders,
+            self._kept,
+            Partners(pairs, self._prefillers, self._decoders),
+        )
+        self._explainer = Explainer(self._estimates, self._queue, self._prefillers)
         self._sent: dict[str, Entry] = {}
         self._waiting: dict[str, Entry] = {}
         self._num_arrived = 0
-        self._demoted_credit_s = 0.0
-        """Prefill time that requests which can no longer be on time have earned."""
+        self._num_joined = 0
+        self._has_recalled = False
+        """Whether requests wait again that the last `decide` took back."""
+        self._has_left = False
+        """Whether the last `decide` left anybody waiting."""
 
-    # --- what happens ---
+    # --- workers ---
 
     def add_worker(self, facts: WorkerFacts) -> None:
         """A worker can be used from here on. One that is known has started anew."""
         self.remove_worker(facts.worker_id)
         pool = self._decoders if facts.role is Role.DECODE else self._prefillers
-        pool[facts.worker_id] = WorkerState(facts)
-        if facts.role is not Role.DECODE:
+        models = facts.models or self._models
+        pool.add(WorkerState(facts, models, self._num_joined, self._config.kv_fill))
+        self._num_joined += 1
+        if facts.role is Role.DECODE:
+            self._set_handoff_classes()
+        else:
             self._prefixes.add_worker(facts.worker_id, facts.kv_capacity_tokens)
 
     def remove_worker(self, worker_id: str) -> None:
         """A worker gets nothing any more; what it has is ended by its driver, one by one."""
-        self._decoders.pop(worker_id, None)
-        if self._prefillers.pop(worker_id, None) is not None:
+        if self._decoders.remove(worker_id):
+            self._set_handoff_classes()
+        if self._prefillers.remove(worker_id):
             self._prefixes.remove_worker(worker_id)
-            for entry in self._waiting.values():
-                if worker_id in entry.hit_tokens:
-                    self._look_again(entry)
+
+    def _set_handoff_classes(self) -> None:
+        self._handoff.set_classes(
+            [state.latency.models.transfer for state in self._decoders.states.values()]
+        )
+
+    def set_usable(self, worker_id: str, is_usable: bool) -> None:
+        """Give a worker nothing for a while, or again; what it has and had is not forgotten."""
+        for pool in (self._prefillers, self._decoders):
+            if (state := pool.states.get(worker_id)) is not None:
+                state.is_usable = is_usable
+                pool.touch(state)
+
+    def report(self, worker_id: str, report: WorkerReport) -> SeenHandoff | None:
+        """A worker has told of itself: learn how fast it is.
+
+        Returns a hand-off that it told of for the first time; None when there was none.
+        """
+        seen: SeenHandoff | None = None
+        for pool in (self._prefillers, self._decoders):
+            if (state := pool.states.get(worker_id)) is not None:
+                seen = self._learn_transfer(state, report)
+                self._learning.report(state, report)
+                # Its place is by predictions, which may have changed.
+                pool.touch(state)
+        return seen
+
+    def _learn_transfer(self, state: WorkerState, report: WorkerReport) -> SeenHandoff | None:
+        before = state.last_report
+        num_tokens = state.num_last_answered_tokens
+        # A worker tells of its last transfer until there is another.
+        is_new = before is None or report.last_transfer_s != before.last_transfer_s
+        if not (is_new and num_tokens and report.last_transfer_bytes):
+            return None
+        return self._handoff.observe_transfer(
+            report.last_transfer_bytes,
+            report.last_transfer_s,
+            num_tokens,
+            state.last_answered_transfer,
+        )
+
+    # --- requests ---
 
     def arrive(self, facts: RequestFacts) -> None:
         """A request is here and waits.
@@ -65,18 +154,19 @@ class Scheduler:
         Raises:
             ValueError: there is one with this id that is not over.
         """
-        if facts.request_id in self._waiting or facts.request_id in self._sent:
-            raise ValueError(f"request {facts.request_id} is here already")
-        ttft_s = facts.slo.ttft_s if math.isfinite(facts.slo.ttft_s) else _NO_PROMISE_TTFT_S
-        entry = Entry(
-            facts,
-            self._num_arrived,
-            facts.arrived_at_s + ttft_s - self._config.deadline_margin_s,
-            self._lengths.expected_tokens(facts.class_name, facts.max_output_tokens),
-        )
+        request_id = facts.request_id
+        if request_id in self._waiting or request_id in self._sent:
+            raise ValueError(f"request {request_id} is here already")
+        num_tokens = self._lengths.expected_tokens(facts.class_name, facts.max_output_tokens)
+        deadline_s = self._first_token_by_s(facts, num_tokens) - self._config.deadline_margin_s
+        entry = Entry(facts, self._num_arrived, deadline_s, num_tokens)
+        if self._decoders.states:
+            entry.handoff_s = self._handoff.until_first_token_s(facts.num_prompt_tokens)
+            entry.deadline_s -= entry.handoff_s
         self._num_arrived += 1
-        self._find_home(entry)
-        self._waiting[facts.request_id] = entry
+        self._prefixes.cut(entry)
+        self._estimates.look_up(entry)
+        self._waiting[request_id] = entry
         self._queue.add(entry)
 
     def prefill_over(self, request_id: str, now_s: float) -> None:
@@ -86,14 +176,43 @@ class Scheduler:
             KeyError: it was not sent, or is over.
         """
         entry = self._sent[request_id]
-        state = self._prefillers.get(entry.prefill_worker_id or "")
-        if state is None or request_id not in state.prompts:
-            return
-        state.prompt_computed(entry)
-        state.prompt_over(entry, now_s)
+        state = self._prefillers.states.get(entry.prefill_worker_id or "")
+        if state is not None and request_id in state.prompts:
+            num_tokens = entry.facts.num_prompt_tokens
+            # A prefill worker answers when the KV has arrived; by then it computes the next one.
+            decoder = self._decoder_of(entry)
+            transfer = None if decoder is None else decoder.latency.models.transfer
+            lag_s = self._handoff.lag_s(num_tokens, transfer) if state.is_prefill_only else 0.0
+            lag_s = min(lag_s, now_s - entry.sent_at_s)
+            entry.answered_at_s = now_s
+            state.num_last_answered_tokens = num_tokens
+            state.last_answered_transfer = transfer
+            self._learning.prompt_computed(state, entry, now_s - lag_s, decoder)
+            self._prompt_over(state, entry, now_s, lag_s)
+            state.is_on_probation = False
 
-    def over(self, request_id: str, now_s: float, num_output_tokens: int | None) -> None:
-        """The request has ended, or its client left. `num_output_tokens` of a complete answer.
+    def first_token(self, request_id: str, now_s: float) -> None:
+        """With prefill and decode apart: its first token came, after `prefill_over`.
+
+        Raises:
+            KeyError: it was not sent, or is over.
+        """
+        entry = self._sent[request_id]
+        if entry.answered_at_s is not None:
+            self._handoff.observe_join(max(0.0, now_s - entry.answered_at_s))
+
+    def over(
+        self,
+        request_id: str,
+        now_s: float,
+        num_output_tokens: int | None,
+        decode_s: float | None = None,
+    ) -> None:
+        """The request has ended, or its client left.
+
+        Args:
+            num_output_tokens: of a complete answer; None: it is not complete.
+            decode_s: from its first token to its last; None: unknown.
 
         Raises:
             KeyError: it is not here.
@@ -101,213 +220,214 @@ class Scheduler:
         entry = self._waiting.pop(request_id, None)
         if entry is not None:
             self._queue.remove(entry)
+            self._placement.gone(entry)
             return
-        if num_output_tokens is not None:
-            self.prefill_over(request_id, now_s)
         entry = self._sent.pop(request_id)
-        prefiller = self._prefillers.get(entry.prefill_worker_id or "")
-        if prefiller is not None:
-            prefiller.prompt_over(entry, now_s)
-        pool = self._prefillers if entry.worker_id in self._prefillers else self._decoders
-        decoder = pool.get(entry.worker_id or "")
+        prefiller = self._prefillers.states.get(entry.prefill_worker_id or "")
+        if prefiller is not None and request_id in prefiller.prompts:
+            if num_output_tokens is not None:
+                # Nobody knows when its prompt was computed, but it was.
+                self._learning.prompt_computed(prefiller, entry, now_s, None, is_told=False)
+                prefiller.is_on_probation = False
+            self._prompt_over(prefiller, entry, now_s)
+        decoder = self._decoder_of(entry)
         if decoder is not None:
-            decoder.running_over(entry)
+            if num_output_tokens is not None:
+                if decode_s is not None:
+                    self._learning.decoded(decoder, entry, now_s, num_output_tokens, decode_s)
+                else:
+                    self._learning.answered(decoder, entry, now_s, num_output_tokens)
+            self._running_over(decoder, entry)
         if num_output_tokens is not None:
             self._lengths.observe(entry.facts.class_name, num_output_tokens)
 
-    def report(self, worker_id: str, report: WorkerReport) -> None:
-        """A worker has told of itself: learn how fast it is."""
-        state = self._prefillers.get(worker_id) or self._decoders.get(worker_id)
-        if state is None:
-            return
-        before, state.last_report = state.last_report, report
-        computed = state.take_computed()
-        if before is None:
-            return
-        models = self._models
-        models.decode.observe_moments(
-            before.decode_moments, report.decode_moments, report.mean_context_tokens
-        )
-        num_tokens = report.num_prefill_tokens - before.num_prefill_tokens
-        busy_s = report.prefill_busy_s - before.prefill_busy_s
-        if computed.num_tokens and num_tokens > 0 and busy_s > 0:
-            # The worker knows how much it found in its cache; the scheduler only guesses.
-            ratio = num_tokens / computed.num_tokens
-            num_prompts, *rest = computed.features
-            models.prefill.observe_total((num_prompts, *(ratio * x for x in rest)), busy_s)
-
     # --- decisions ---
 
-    def decide(self, now_s: float) -> list[Dispatch]:
-        """Return whom to send where now. What is returned counts as sent."""
-        dispatches: list[Dispatch] = []
-        idle_ids: set[str] = set()
-        while self._waiting and (states := self._ready(now_s, idle_ids)):
-            state = min(states, key=self._load)
-            entry = self._choose(state, now_s)
-            decoder = None if entry is None else self._decoder(entry, state)
-            if entry is None or decoder is None:
-                idle_ids.add(state.facts.worker_id)
-                continue
-            dispatches.append(self._send(entry, state, decoder, now_s))
-            # Who is next in the queue may suit those whom the one before did not.
-            idle_ids.clear()
-        return dispatches
+    def decide(self, now_s: float) -> list[Action]:
+        """Return what to do now, in this order. What is returned counts as done.
+
+        A request that is recalled waits again; it is sent by a later call at the earliest.
+        """
+        actions: list[Action] = []
+        self._has_recalled = False
+        recalled: list[Entry] = []
+        if self._waiting:
+            self._prefillers.settle(now_s)
+        else:
+            self._prefillers.settle_piles(now_s)
+        if self._prefillers.next_overdue_s <= now_s:
+            recalled = self._recall(now_s, actions)
+        self._placement.begin(now_s, are_all_new=not self._has_left)
+        while self._waiting and (move := self._placement.next_move(now_s)) is not None:
+            actions.append(self._send(move, now_s))
+        if self._config.on_infeasible is OnInfeasible.REJECT:
+            while (late := self._queue.oldest_demoted()) is not None:
+                actions.append(self._reject(late, now_s))
+        for entry in recalled:
+            self._waiting[entry.facts.request_id] = entry
+            self._queue.add(entry)
+            self._has_recalled = True
+        if not self._waiting:
+            self._prefillers.settle_piles(now_s)
+        self._has_left = bool(self._waiting)
+        return actions
 
     def next_decision_s(self, now_s: float) -> float:
         """Return when to ask `decide` again though nothing happens before; `math.inf`: never.
 
         To be asked after `decide`: workers that are ready and got nothing wait for an event.
         """
+        if self._has_recalled:
+            return now_s + _RECALL_PAUSE_S
+        pool = self._prefillers
         if not self._waiting:
-            return math.inf
-        ready_at_s = map(self._ready_at_s, self._prefillers.values())
-        return min((at_s for at_s in ready_at_s if at_s > now_s), default=math.inf)
+            if not pool.has_piles:
+                return math.inf
+            return pool.next_overdue_s if pool.next_overdue_s > now_s else math.inf
+        instants_s = (pool.next_overdue_s, pool.next_ready_s, self._placement.recheck_at_s)
+        return min([at_s for at_s in instants_s if at_s > now_s], default=math.inf)
 
-    def _ready(self, now_s: float, idle_ids: Iterable[str]) -> list[WorkerState]:
-        return [
-            state
-            for state in self._prefillers.values()
-            if self._ready_at_s(state) <= now_s and state.facts.worker_id not in idle_ids
-        ]
-
-    def _ready_at_s(self, state: WorkerState) -> float:
-        return max(
-            state.free_at_s - self._config.lookahead_s,
-            state.paced_until_s - self._config.lookahead_s / 2,
-        )
-
-    def _load(self, state: WorkerState) -> tuple[float, float]:
-        if not state.is_unified:
-            return 0.0, state.free_at_s
-        step_s = self._models.decode.predict_s(state.num_running + 1, state.context_tokens)
-        return step_s, state.free_at_s
-
-    def _choose(self, state: WorkerState, now_s: float) -> Entry | None:
-        """Return whom this worker should compute next; None: nobody who waits should go there."""
-        urgent = self._queue.urgent(self._config.window, now_s)
-        oldest = self._queue.oldest_demoted()
-        if oldest is not None and oldest.service_s <= self._demoted_credit_s:
-            return oldest
-        if not urgent:
-            return self._queue.shortest_demoted()
-        start_s, speed = self._capacity(now_s)
-        kept = list(on_time(((entry, entry.job) for entry in urgent), start_s, speed))
-        if not kept:
-            return min(urgent, key=lambda entry: entry.service_s)
-        return self._fitting(state, kept, now_s)
-
-    def _fitting(self, state: WorkerState, kept: list[Entry], now_s: float) -> Entry | None:
-        """Return the first whose prefix is here or nowhere better, or who cannot wait for it."""
-        worker_id = state.facts.worker_id
-        cheapest: tuple[float, Entry] | None = None
-        for entry in kept:
-            if entry.home_id is None or entry.home_id == worker_id:
-                return entry
-            extra_s = self._prefill_s(entry, worker_id) - entry.service_s
-            home = self._prefillers[entry.home_id]
-            begins_at_s = max(self._ready_at_s(home), now_s)
-            can_wait = begins_at_s + entry.service_s <= entry.deadline_s
-            if extra_s <= 0 or not can_wait or not home.has_room(entry, self._config.kv_fill):
-                return entry
-            if cheapest is None or extra_s < cheapest[0]:
-                cheapest = extra_s, entry
-        if cheapest is not None and cheapest[0] <= self._config.steal_extra_s:
-            return cheapest[1]
-        return None
-
-    def _capacity(self, now_s: float) -> tuple[float, float]:
-        """Return when the pool is free on average, and how much prefill it does per second."""
-        states = self._prefillers.values()
-        start_s = sum(max(state.free_at_s, now_s) for state in states) / len(states)
-        return start_s, sum(map(self._prefill_share, states))
-
-    def _prefill_share(self, state: WorkerState) -> float:
-        """Return which share of a worker's time prefills may take from its decode steps."""
-        if not state.is_unified or not state.num_running:
-            return 1.0
-        allowed_s = state.tightest_tpot_s * self._config.tpot_margin
-        step_s = self._models.decode.predict_s(state.num_running + 1, state.context_tokens)
-        return max(self._config.min_prefill_share, 1.0 - step_s / allowed_s)
-
-    def _decoder(self, entry: Entry, prefiller: WorkerState) -> WorkerState | None:
-        """Return who decodes it: with PD the one whose steps stay shortest; None: no room."""
-        fill = self._config.kv_fill
-        if prefiller.is_unified:
-            return prefiller if prefiller.has_room(entry, fill) else None
-        fitting = [state for state in self._decoders.values() if state.has_room(entry, fill)]
-        return min(
-            fitting,
-            key=lambda state: self._models.decode.predict_s(
-                state.num_running + 1, state.context_tokens + entry.expected_context_tokens
-            ),
-            default=None,
-        )
-
-    def _send(
-        self, entry: Entry, prefiller: WorkerState, decoder: WorkerState, now_s: float
-    ) -> Dispatch:
+    def _send(self, move: Move, now_s: float) -> Dispatch:
+        entry, prefiller, decoder, reason, _ = move
         request_id = entry.facts.request_id
-        worker_id = prefiller.facts.worker_id
-        is_oldest_demoted = entry is self._queue.oldest_demoted()
+        worker_id = prefiller.worker_id
+        if entry.grains:
+            self._estimates.look_at_last(entry)
+        entry.prefill_s = self._estimates.prefill_s(entry, worker_id)
+        entry.step_s = self._estimates.step_s(decoder, entry)
+        candidates = self._explainer.candidates(entry, prefiller, now_s)
+        entry.prefill_worker_id = worker_id
+        entry.worker_id = decoder.worker_id
+        entry.sent_at_s = now_s
+        if self._pairs.has_due:
+            self._pairs.taken(worker_id, decoder.worker_id, now_s)
+        self._placement.sent(move)
         self._queue.remove(entry)
         del self._waiting[request_id]
         self._sent[request_id] = entry
-        share = self._prefill_share(prefiller)
-        entry.prefill_s = self._prefill_s(entry, worker_id)
-        entry.prefill_worker_id = worker_id
-        entry.worker_id = decoder.facts.worker_id
-        entry.sent_at_s = now_s
-        prefiller.add_prompt(entry, now_s)
         if prefiller.is_unified:
-            paced_s = entry.prefill_s / share
-            prefiller.paced_until_s = max(prefiller.paced_until_s, now_s) + paced_s
-        self._settle_credit(entry, is_oldest_demoted)
+            prefiller.pace(entry, now_s, self._prefillers.prefill_share(prefiller))
+        prefiller.add_prompt(entry, now_s)
+        if entry.facts.slo.e2e_s < math.inf:
+            self._bound_tpot(entry)
         decoder.add_running(entry)
-        self._prefixes.remember(worker_id, entry)
-        self._refresh_homes(entry)
+        self._prefillers.touch(prefiller)
+        if decoder is not prefiller:
+            self._decoders.touch(decoder)
+        if entry.grains:
+            self._prefixes.remember(worker_id, entry)
+        is_on_time = entry.prefill_ends_at_s <= entry.deadline_s
+        self._kept.count(entry, is_kept=is_on_time)
+        if not is_on_time and reason is not Reason.AGED:
+            reason = Reason.LATE
         return Dispatch(
-            request_id=request_id,
-            worker_id=entry.worker_id,
-            prefill_worker_id=None if prefiller.is_unified else worker_id,
-            is_on_time=prefiller.free_at_s <= entry.deadline_s,
-            predicted_prefill_s=entry.prefill_s,
-            num_hit_tokens=entry.hit_tokens.get(worker_id, 0),
+            request_id,
+            entry.worker_id,
+            None if prefiller.is_unified else worker_id,
+            is_on_time,
+            entry.prefill_s,
+            entry.hit_tokens.get(worker_id, 0),
+            _priority(entry.deadline_s - entry.prefill_ends_at_s),
+            self._explainer.decision(entry, now_s, reason, entry.prefill_ends_at_s, candidates),
         )
 
-    def _settle_credit(self, entry: Entry, is_oldest_demoted: bool) -> None:
-        """The oldest demoted spends what all others earn it: a share of their prefill time."""
-        if is_oldest_demoted:
-            self._demoted_credit_s = max(0.0, self._demoted_credit_s - entry.service_s)
-        elif self._queue.num_demoted:
-            self._demoted_credit_s += self._config.demoted_share * entry.prefill_s
-
-    # --- estimates ---
-
-    def _find_home(self, entry: Entry) -> None:
-        self._prefixes.look_up(entry, self._prefillers)
-        best = max(entry.hit_tokens.items(), key=lambda item: item[1], default=(None, 0))
-        entry.home_id = best[0]
-        entry.service_s = self._models.prefill.predict_s(
-            entry.facts.num_prompt_tokens - best[1], best[1]
-        )
-
-    def _refresh_homes(self, sent: Entry) -> None:
-        """Look again for those that begin like a prompt that was just sent."""
-        first = sent.facts.block_digests[:1]
-        if not first:
-            return
-        for entry in self._waiting.values():
-            if entry.facts.block_digests[:1] == first:
-                self._look_again(entry)
-
-    def _look_again(self, entry: Entry) -> None:
+    def _reject(self, entry: Entry, now_s: float) -> Rejection:
+        start_s, speed = self._prefillers.capacity(now_s)
+        begins_at_s = start_s + self._queue.backlog_s / speed
         self._queue.remove(entry)
-        self._find_home(entry)
-        self._queue.add(entry)
-
-    def _prefill_s(self, entry: Entry, worker_id: str) -> float:
-        hit_tokens = entry.hit_tokens.get(worker_id, 0)
-        return self._models.prefill.predict_s(
-            entry.facts.num_prompt_tokens - hit_tokens, hit_tokens
+        del self._waiting[entry.facts.request_id]
+        self._placement.gone(entry)
+        self._kept.count(entry, is_kept=False)
+        allowed_s = entry.deadline_s - entry.facts.arrived_at_s
+        retry_after_s = math.inf
+        if entry.service_s <= allowed_s:
+            retry_after_s = max(0.0, begins_at_s + entry.service_s - allowed_s - now_s)
+        return Rejection(
+            request_id=entry.facts.request_id,
+            retry_after_s=retry_after_s,
+            decision=self._explainer.decision(
+                entry,
+                now_s,
+                Reason.INFEASIBLE,
+                begins_at_s + entry.service_s,
+                self._explainer.candidates(entry, None, now_s),
+            ),
         )
+
+    def _recall(self, now_s: float, actions: list[Action]) -> list[Entry]:
+        """Take back what waits on workers that are stuck; return it."""
+        recalled: list[Entry] = []
+        self._prefillers.settle(now_s)
+        for state in self._prefillers.overdue(now_s):
+            oldest = state.oldest_prompt()
+            for entry in list(state.prompts.values()):
+                is_begun = entry is oldest or not entry.facts.is_prefill_told
+                if is_begun or entry.num_recalls >= self._config.max_recalls:
+                    continue
+                actions.append(self._take_back(state, entry, now_s))
+                recalled.append(entry)
+        return recalled
+
+    def _take_back(self, state: WorkerState, entry: Entry, now_s: float) -> Recall:
+        request_id = entry.facts.request_id
+        del self._sent[request_id]
+        state.prompt_over(entry, now_s)
+        decoder = self._decoder_of(entry)
+        if decoder is not None:
+            self._running_over(decoder, entry)
+        entry.num_recalls += 1
+        entry.avoided_ids |= {state.worker_id}
+        decision = self._explainer.decision(entry, now_s, Reason.STUCK, now_s + entry.service_s, ())
+        entry.worker_id = entry.prefill_worker_id = None
+        return Recall(request_id=request_id, decision=decision)
+
+    # --- accounts ---
+
+    def _decoder_of(self, entry: Entry) -> WorkerState | None:
+        worker_id = entry.worker_id or ""
+        return self._prefillers.states.get(worker_id) or self._decoders.states.get(worker_id)
+
+    def _prompt_over(
+        self, state: WorkerState, entry: Entry, now_s: float, lag_s: float = 0.0
+    ) -> None:
+        state.prompt_over(entry, now_s, lag_s)
+        state.is_stuck = False
+        self._prefillers.touch(state)
+
+    def _running_over(self, state: WorkerState, entry: Entry) -> None:
+        state.running_over(entry)
+        pool = self._decoders if state.facts.role is Role.DECODE else self._prefillers
+        pool.touch(state)
+
+    # --- promises ---
+
+    def _first_token_by_s(self, facts: RequestFacts, num_output_tokens: int) -> float:
+        """Return when its first token must be there for its promises to be kept."""
+        if self._config.order is Order.ARRIVAL:
+            return facts.arrived_at_s + _NEVER_LATE_S
+        slo = facts.slo
+        ttft_s = slo.ttft_s
+        if slo.e2e_s < math.inf:
+            pool = self._decoders if self._decoders.states else self._prefillers
+            pool.settle(facts.arrived_at_s)
+            step_s = self._estimates.least_step_s(pool)
+            ttft_s = min(ttft_s, slo.e2e_s - (num_output_tokens - 1) * step_s)
+        return facts.arrived_at_s + (ttft_s if ttft_s < math.inf else _NO_PROMISE_TTFT_S)
+
+    def _bound_tpot(self, entry: Entry) -> None:
+        """An end-to-end promise bounds the time per token, too."""
+        facts = entry.facts
+        if entry.expected_output_tokens > 1:
+            left_s = facts.arrived_at_s + facts.slo.e2e_s - entry.prefill_ends_at_s
+            tpot_s = max(left_s, 0.0) / (entry.expected_output_tokens - 1)
+            # An end-to-end promise that is lost already binds nobody.
+            if tpot_s > entry.step_s:
+                entry.tpot_s = min(facts.slo.tpot_s, tpot_s)
+
+
+def _priority(slack_s: float) -> int:
+    """Return how urgent a request is that has so much time to spare: 0 late, 9 none, and one less
+    each time that the slack and 50 ms double."""
+    if slack_s < 0.0:
+        return 0
+    return max(1, _TOP_PRIORITY - int(math.log2(1.0 + slack_s / _PRIORITY_SLACK_S)))

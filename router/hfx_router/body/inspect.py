@@ -43,6 +43,11 @@ class RoutingFields(msgspec.Struct, kw_only=True):
     disagg_prefill_dp_rank: Raw | UnsetType = UNSET
     routed_dp_rank: Raw | UnsetType = UNSET
     data_parallel_rank: Raw | UnsetType = UNSET
+    priority: Raw | UnsetType = UNSET
+    tools: Raw | UnsetType = UNSET
+    max_tokens: Raw | UnsetType = UNSET
+    max_completion_tokens: Raw | UnsetType = UNSET
+    max_output_tokens: Raw | UnsetType = UNSET
 
     def has_pairing_fields(self) -> bool:
         """Whether the client sent any field that pairs prefill with decode."""

@@ -6,11 +6,13 @@ from starlette.routing import Route
 
 from hfx_router.control import (
     cache,
+    decisions,
     engine_metrics,
     health,
     info,
     loads,
     models,
+    pairs,
     workers,
 )
 from hfx_router.control.context import ControlContext
@@ -33,7 +35,18 @@ def build_app(context: ControlContext) -> FastAPI:
     )
     install_exception_handlers(app)
     routers = [
-        module.router for module in (cache, engine_metrics, health, info, loads, models, workers)
+        module.router
+        for module in (
+            cache,
+            decisions,
+            engine_metrics,
+            health,
+            info,
+            loads,
+            models,
+            pairs,
+            workers,
+        )
     ]
     for router in routers:
         app.include_router(router)

@@ -7,9 +7,11 @@ import aiohttp
 from fastapi import Request
 
 from hfx_router.auth import ApiKeys
+from hfx_router.scheduling.journal import Journal
 from hfx_router.workers.registration import Registrar
 from hfx_router.workers.registry import Registry
 from hfx_router.workers.worker import Worker
+from hfx_sgl.policy.pairs.book import PairBook
 from hfx_sgl.types import Role
 
 
@@ -38,6 +40,8 @@ class ControlContext:
     session: aiohttp.ClientSession
     api_keys: ApiKeys
     unix_time_s: Callable[[], float]
+    now_s: Callable[[], float]
+    """The router's own clock."""
     is_pd: bool
     is_draining: Callable[[], bool]
     """Whether the process is shutting down and wants no new traffic."""
@@ -48,6 +52,10 @@ class ControlContext:
     post_paths: tuple[str, ...] = ()
     """The byte path's endpoints: asked with another method than POST, they answer 405 here."""
     timeouts: AskTimeouts = field(default_factory=AskTimeouts)
+    journal: Journal | None = None
+    """What the scheduler decided; None where there is none."""
+    pairs: PairBook | None = None
+    """What is known of the pairs of workers; None where nobody watches them."""
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -57,6 +65,11 @@ class ControlContext:
     def usable(self) -> list[Worker]:
         """Return the usable workers of all pools that this router needs."""
         return [worker for role in self.roles for worker in self.registry.usable(role)]
+
+    def worker_name(self, worker_id: str) -> str:
+        """Return the URL of a worker; its id when it has left."""
+        worker = self.registry.get(worker_id)
+        return worker_id if worker is None else worker.shown_url
 
 
 def context_of(request: Request) -> ControlContext:

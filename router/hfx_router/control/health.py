@@ -9,6 +9,9 @@ from fastapi.responses import PlainTextResponse
 from hfx_router.control.answers import json_response
 from hfx_router.control.context import ControlContext, context_of
 from hfx_router.control.fanout import Asked, ask_each
+from hfx_router.pairs.refusal import no_pair
+from hfx_sgl.policy.pairs.view import with_partner
+from hfx_sgl.types import Role
 
 router = APIRouter()
 
@@ -38,10 +41,23 @@ async def readiness(request: Request) -> Response:
     elif missing:
         reason = f"insufficient healthy workers: no usable {' and no usable '.join(missing)} worker"
     else:
-        return json_response({"status": "ready", **counts})
+        reason = _pairing_problem(context)
+        if not reason:
+            return json_response({"status": "ready", **counts})
     return json_response(
         {"status": "not ready", "reason": reason, **counts}, HTTPStatus.SERVICE_UNAVAILABLE
     )
+
+
+def _pairing_problem(context: ControlContext) -> str:
+    """Return why none of the usable workers can be paired; empty when some can."""
+    book, registry = context.pairs, context.registry
+    if book is None or not book.barred:
+        return ""
+    prefills, decodes = map(registry.usable, (Role.PREFILL, Role.DECODE))
+    if with_partner(book, prefills, decodes):
+        return ""
+    return no_pair(book, registry, context.now_s()).message
 
 
 @router.api_route("/health_generate", methods=["GET", "HEAD"])

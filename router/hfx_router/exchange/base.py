@@ -2,15 +2,23 @@
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import ClassVar
+
+from msgspec import UNSET
 
 from hfx_router.body.inspect import (
     PAIRING_FIELDS,
     SLO_FIELDS,
     RoutingFields,
+    batch_size,
     read_routing_fields,
 )
 from hfx_router.body.splice import remove_members
 from hfx_router.errors import error_event, render_error
+from hfx_router.estimates.output_limit import max_output_tokens
+from hfx_router.estimates.tokenizer import PromptText
 from hfx_router.exchange.client import Client
 from hfx_router.exchange.endpoints import Endpoint
 from hfx_router.exchange.judgement import judge
@@ -23,6 +31,8 @@ from hfx_router.http1.request_reader import ParsedRequest
 from hfx_router.http1.response_head import ResponseHead, render_response_head
 from hfx_router.http1.sse_meter import SseMeter, WholeAnswer
 from hfx_router.metrics.labels import Outcome, outcome_of
+from hfx_router.scheduling.dispatcher import Assignment
+from hfx_router.scheduling.place import AnswerFacts, Desk, Place, Wish
 from hfx_router.upstream.connection import LegFailure
 from hfx_router.workers.worker import Worker
 from hfx_sgl.errors import InvalidRequestError, RequestError, UpstreamTimeoutError
@@ -48,13 +58,14 @@ class Exchange(ABC):
     # Defaults of the class, so that a request pays only for what it changes.
     deadline_s = 0.0
     first_byte_s = 0.0
-    _retryable_statuses = RETRYABLE_STATUSES
+    _retryable_statuses: ClassVar[frozenset[int]] = RETRYABLE_STATUSES
     _request_id = b""
-    _fields = _NO_FIELDS
-    _promise = NO_PROMISE
     _echo_line = b""
     _upstream_head = b""
-    _ticket: int | None = None
+    _slot: int | None = None
+    """Its ticket at the admission gate."""
+    _place: Place | None = None
+    """With the scheduler, from the first attempt on."""
     _retry: asyncio.TimerHandle | None = None
     _num_attempts = 0
     _num_lost = 0
@@ -79,6 +90,8 @@ class Exchange(ABC):
         self.started_s = now_s = service.now_s()
         self.deadline_s = now_s + service.config.request_timeout_s
         self._client: Client | None = client
+        self._fields = _NO_FIELDS
+        self._promise = NO_PROMISE
         self._keep_alive = request.keep_alive
 
     # --- acceptance ---
@@ -100,8 +113,8 @@ class Exchange(ABC):
         if gate is None:
             self.admitted()
         else:
-            self._ticket = gate.draw_ticket()
-            gate.apply(self._ticket, self)
+            self._slot = gate.draw_ticket()
+            gate.apply(self._slot, self)
 
     def _accept(self) -> None:
         service = self.service
@@ -140,7 +153,7 @@ class Exchange(ABC):
 
     def refused(self, error: RequestError) -> None:
         """Answer with an error before anything was sent to a worker."""
-        self._ticket = None
+        self._slot = None
         self.answer_error(error)
 
     # --- what the legs report: see LegOwner ---
@@ -167,21 +180,66 @@ class Exchange(ABC):
 
     # --- attempts ---
 
-    @abstractmethod
     def _attempt(self) -> None:
-        """Choose workers and send."""
+        """Have the request sent: by the scheduler where there is one, else at once."""
+        self._retry = None
+        self._num_attempts += 1
+        desk = self.service.desk
+        if desk is None or not self.endpoint.infers:
+            self._choose_and_send()
+            return
+        error = desk.dispatcher.unavailable()
+        if error is not None:
+            self.answer_error(error)
+            return
+        if self._place is None:
+            self._place = Place(desk, self, self._wish(desk))
+        self._place.take(self._tried)
+
+    @abstractmethod
+    def _choose_and_send(self) -> None:
+        """Choose workers by the policies, and send."""
+
+    @abstractmethod
+    def assigned(self, assignment: Assignment) -> None:
+        """See Applicant."""
+
+    def turned_away(self, error: RequestError) -> None:
+        """See Applicant."""
+        self.answer_error(error)
+
+    def recalled(self) -> None:
+        """See Applicant."""
+        self._cancel_legs(aborts=True)
+        self._answering = self._meter = self._tail = None
+
+    def _wish(self, desk: Desk) -> Wish:
+        """Return what the request asks the scheduler for."""
+        promise = self._promise
+        fields = self._fields
+        key = self.request.fields.get(b"authorization")
+        return Wish(
+            self._request_id,
+            desk.dispatcher.model_id,
+            promise.class_name or self.endpoint.path,
+            self.started_s,
+            promise.slo,
+            PromptText(fields.prompt_json(), b"" if fields.tools is UNSET else bytes(fields.tools)),
+            batch_size(fields) is not None,
+            max_output_tokens(fields),
+            bool(fields.stream),
+            self.service.config.is_pd,
+            "" if key is None else key.decode("latin-1"),
+        )
 
     @abstractmethod
     def _cancel_legs(self, *, aborts: bool) -> None:
         """Give up all legs under way; with `aborts` also tell the workers."""
 
-    def _choose(self, role: Role) -> Worker | None:
-        """Return the worker that the role's policy chooses; None when none is usable."""
-        candidates = self.service.registry.usable(role)
-        if not candidates:
-            return None
+    def _choose(self, role: Role, candidates: Sequence[Worker]) -> Worker:
+        """Return the one of `candidates`, which is never empty, that the role's policy chooses."""
         if self._tried:  # another worker than the one that failed, where there is another
-            untried = tuple(worker for worker in candidates if worker not in self._tried)
+            untried = [worker for worker in candidates if worker not in self._tried]
             candidates = untried or candidates
         policy = self.service.policies[role]
         return policy.select(self, candidates, self.service.now_s())
@@ -223,6 +281,8 @@ class Exchange(ABC):
             service.recorder.retries_exhausted[key] += 1
             return False
         service.recorder.retries[key] += 1
+        if self._place is not None:
+            self._place.give_up()
         self._tried = (*self._tried, worker)
         delay_s = backoff_s(service.retry, self._num_attempts + 1, service.rng)
         service.recorder.backed_off(self._num_attempts + 1, delay_s)
@@ -257,9 +317,16 @@ class Exchange(ABC):
         if not self._has_answered:
             self._has_answered = True
             self.first_byte_s = self.service.now_s()
-            data = self._answer_head(self._extra_lines()) + data
             leg = self._answering
-            if leg is not None and not leg.is_over and not self._reframes:
+            assert leg is not None
+            assert leg.head is not None
+            if self._place is not None and leg.head.status < 300:
+                if self._meter is not None:
+                    self._place.first_token()
+                else:
+                    self._place.prompt_computed()
+            data = self._answer_head(self._extra_lines()) + data
+            if not leg.is_over and not self._reframes:
                 assert leg.connection is not None
                 leg.connection.forward = client.write_through()
                 leg.connection.forward(data)
@@ -295,7 +362,7 @@ class Exchange(ABC):
         if head.is_event_stream:
             self._meter = SseMeter()
             return self._meter
-        if self._promise.is_bounded:
+        if self._promise.is_bounded or self._place is not None:
             self._tail = SseMeter()
         return self._tail
 
@@ -314,7 +381,7 @@ class Exchange(ABC):
         if head.is_event_stream:
             self._meter = SseMeter()
             self._meter.feed(body)
-        elif self._promise.is_bounded:
+        elif self._promise.is_bounded or self._place is not None:
             self._whole = WholeAnswer(body)
         self._write(body)
         self._end(head.status, "")
@@ -404,21 +471,35 @@ class Exchange(ABC):
         is_streaming = bool(self._fields.stream)
         path = self.endpoint.path
         recorder.answered(path, is_streaming, status, error_code, now_s - self.started_s)
-        stream = None
+        stream = is_met = None
         if self._meter is not None and status == 200:
             stream = self._record_stream(self._meter, now_s)
         if self._promise is not NO_PROMISE:
-            self._judge(outcome_of(status, error_code), now_s - self.started_s, stream)
-        if self._ticket is not None:
-            ticket, self._ticket = self._ticket, None
+            is_met = self._judge(outcome_of(status, error_code), now_s - self.started_s, stream)
+        if self._place is not None:
+            is_complete = status == HTTPStatus.OK and not error_code
+            self._place.ended(status, self._answer_facts() if is_complete else None, stream, is_met)
+        if self._slot is not None:
+            slot, self._slot = self._slot, None
             assert service.gate is not None
-            service.gate.leave(ticket)
+            service.gate.leave(slot)
         self._settle()
         if client is not None:
             if breaks_off:
                 client.break_off()
             else:
                 client.finished(keep_alive=self._keep_alive)
+
+    def _answer_facts(self) -> AnswerFacts:
+        """Return what a complete answer says of its length and its prompt's."""
+        if self._meter is not None:
+            meter = self._meter
+            num_output_tokens = meter.num_output_tokens(self.endpoint.num_extra_events)
+            return AnswerFacts(num_output_tokens, meter.num_stated_prompt_tokens)
+        answer = self._whole or self._tail
+        if answer is None:
+            return AnswerFacts(None, None)
+        return AnswerFacts(answer.num_stated_tokens, answer.num_stated_prompt_tokens)
 
     def _settle(self) -> None:
         """Forget the exchange, unless a subclass has a leg left to wait for."""
@@ -429,23 +510,29 @@ class Exchange(ABC):
         self._answering = None
         self.service.exchanges.discard(self)
 
-    def _judge(self, outcome: Outcome, e2e_s: float, stream: tuple[float, float] | None) -> None:
-        """Count the promise as kept or broken, if the end of the request says which."""
+    def _judge(
+        self, outcome: Outcome, e2e_s: float, stream: tuple[float, float | None] | None
+    ) -> bool | None:
+        """Count the promise as kept or broken, if the end of the request says which; return it."""
         promise = self._promise
         if not promise.is_bounded:
-            return
+            return None
         answer = self._meter or self._whole or self._tail
         is_met = judge(promise.slo, outcome, e2e_s=e2e_s, stream=stream, answer=answer)
         if is_met is not None:
             self.service.recorder.judged(promise.class_name or NO_CLASS, is_met)
+        return is_met
 
-    def _record_stream(self, meter: SseMeter, now_s: float) -> tuple[float, float]:
-        """Count the timing of a stream; returns its times to first and per output token."""
+    def _record_stream(self, meter: SseMeter, now_s: float) -> tuple[float, float | None]:
+        """Count the timing of a stream; returns its times to first and per output token.
+
+        The latter is None with fewer than two tokens.
+        """
         ttft_s = self.first_byte_s - self.started_s
         num_tokens = max(1, meter.num_output_tokens(self.endpoint.num_extra_events))
         tpot_s = (now_s - self.first_byte_s) / (num_tokens - 1) if num_tokens > 1 else None
         self.service.recorder.streamed(self.endpoint.path, ttft_s, tpot_s, num_tokens)
-        return ttft_s, tpot_s or 0.0
+        return ttft_s, tpot_s
 
     def pause(self) -> None:
         """The client does not keep up: stop reading the answer."""

@@ -29,7 +29,7 @@ def judge(
     outcome: Outcome,
     *,
     e2e_s: float,
-    stream: tuple[float, float] | None,
+    stream: tuple[float, float | None] | None,
     answer: Answer | None,
 ) -> bool | None:
     """Return whether every bound was kept; None where the end says nothing about that.
@@ -38,7 +38,8 @@ def judge(
         slo: what was promised.
         outcome: how the request ended.
         e2e_s: from its arrival to its end.
-        stream: time to first token and per token of a stream; None for other answers.
+        stream: time to first token and per output token of a stream, the latter None with fewer
+            than two tokens; None for other answers.
         answer: what followed the payload; None where nothing did.
     """
     if outcome in _UNJUDGED:
@@ -47,7 +48,7 @@ def judge(
         return False
     if stream is not None:
         ttft_s, tpot_s = stream
-        return is_kept(slo, StreamTiming(ttft_s=ttft_s, tpot_s=tpot_s, e2e_s=e2e_s))
+        return is_kept(slo, StreamTiming(ttft_s=ttft_s, tpot_s=tpot_s or 0.0, e2e_s=e2e_s))
     if e2e_s <= min(slo.ttft_s, slo.e2e_s):
         return True  # in time even for a single token: no need to look for their number
     num_tokens = None if answer is None else answer.num_stated_tokens

@@ -5,7 +5,10 @@ before the first byte of an answer ends the pair at once, because the other leg 
 and each leg's worker answers only for its own failures.
 """
 
+from typing import ClassVar
+
 from hfx_transfer.handoff import bootstrap_address_members, pairing_members
+from hfx_transfer.sglang.pairs.outcomes import handoff_failure
 
 from hfx_router.body.inspect import DP_FIELDS, batch_size, num_samples
 from hfx_router.body.splice import append_members, remove_members
@@ -18,18 +21,26 @@ from hfx_router.exchange.logprob_places import (
     GeneratePlaces,
     LogprobPlaces,
 )
-from hfx_router.exchange.regular import NO_WORKERS_RETRY_AFTER_S, lost_message
+from hfx_router.exchange.priority import with_priority
+from hfx_router.exchange.regular import lost_message
 from hfx_router.http1.body_framing import PayloadSink
 from hfx_router.http1.response_head import ResponseHead
+from hfx_router.pairs.refusal import no_pair
+from hfx_router.scheduling.dispatcher import Assignment, no_worker
 from hfx_router.upstream.connection import LegFailure
 from hfx_router.workers.worker import Worker
-from hfx_sgl.errors import InvalidRequestError, TransferError, UnavailableError
+from hfx_sgl.errors import HandoffError, InvalidRequestError
+from hfx_sgl.policy.pairs.view import partners, with_partner
 from hfx_sgl.policy.retry import PD_RETRYABLE_STATUSES
 from hfx_sgl.types import Role
 
 _PREFILL_LINGER_S = 10.0
 """How long a prefill's answer may be outstanding once the decode has answered: the prefill is done
 by then, so only its last bytes are due."""
+
+_MAX_ERROR_BYTES = 64 * 1024
+"""An error answer up to this long is read to its end before anything is decided about it: whether
+the hand-off failed or the worker stands in the text. SGLang's are a few hundred bytes."""
 
 _MAX_ABORT_CALLS = 128
 """Abort calls for one batch; a worker frees the rest when it notices the closed connection."""
@@ -38,10 +49,12 @@ _MAX_ABORT_CALLS = 128
 class PdExchange(Exchange):
     """Two legs at a time."""
 
-    _retryable_statuses = PD_RETRYABLE_STATUSES
+    _retryable_statuses: ClassVar[frozenset[int]] = PD_RETRYABLE_STATUSES
     _prefill: Leg | None = None
     _decode: Leg | None = None
     _merge: LogprobMerge | None = None
+    _errors: dict[Leg, bytearray] | None = None
+    """Error answers that are not complete."""
     _num_prompts: int | None = None
     _rid: str | list[str] = ""
 
@@ -63,21 +76,37 @@ class PdExchange(Exchange):
 
     # --- attempts ---
 
-    def _attempt(self) -> None:
-        self._retry = None
-        self._num_attempts += 1
-        prefill, decode = self._choose(Role.PREFILL), self._choose(Role.DECODE)
-        if prefill is None or decode is None:
-            missing = Role.PREFILL if prefill is None else Role.DECODE
-            self.answer_error(
-                UnavailableError(
-                    f"no {missing} worker is usable", retry_after_s=NO_WORKERS_RETRY_AFTER_S
-                )
-            )
+    def _choose_and_send(self) -> None:
+        service = self.service
+        registry, pairs = service.registry, service.pairs
+        prefills, decodes = registry.usable(Role.PREFILL), registry.usable(Role.DECODE)
+        if not prefills or not decodes:
+            self.answer_error(no_worker(Role.DECODE if prefills else Role.PREFILL))
             return
+        if pairs.barred:
+            prefills = with_partner(pairs, prefills, decodes)
+            if not prefills:
+                self.answer_error(no_pair(pairs, registry, service.now_s()))
+                return
+        prefill = self._choose(Role.PREFILL, prefills)
+        if pairs.barred:
+            decodes = partners(pairs, prefill, decodes)
+        decode = self._choose(Role.DECODE, decodes)
+        if pairs.has_due:
+            pairs.taken(prefill.worker_id, decode.worker_id, service.now_s())
+        self._send(prefill, decode, self.request.body)
+
+    def assigned(self, assignment: Assignment) -> None:
+        """See Applicant."""
+        prefill, decode = assignment.prefill, assignment.worker
+        assert prefill is not None
+        body = with_priority(self.request.body, self._fields, assignment, (prefill, decode))
+        self._send(prefill, decode, body)
+
+    def _send(self, prefill: Worker, decode: Worker, body: bytes) -> None:
         if self._fields.return_logprob or self._fields.echo:
             self._prepare_merge()
-        bodies = self._leg_bodies(prefill, decode)
+        bodies = self._leg_bodies(prefill, decode, body)
         self._prefill = self._make_leg(prefill, bodies[0])
         self._decode = self._make_leg(decode, bodies[1])
         self._prefill.start()
@@ -97,8 +126,8 @@ class PdExchange(Exchange):
             is_streaming=bool(self._fields.stream), places=places, emit=self._emit_merged
         )
 
-    def _leg_bodies(self, prefill: Worker, decode: Worker) -> tuple[bytes, bytes]:
-        """Return the bodies for the two legs: the client's, paired by a fresh room."""
+    def _leg_bodies(self, prefill: Worker, decode: Worker, body: bytes) -> tuple[bytes, bytes]:
+        """Return the bodies for the two legs: the request's, paired by a fresh room."""
         service = self.service
         room = service.rooms.take(self._num_prompts or 1)
         members = pairing_members(
@@ -109,7 +138,6 @@ class PdExchange(Exchange):
         else:
             self._rid = rid = f"{service.rid_prefix}{room:016x}"
             members = b'%b,"rid":"%b"' % (members, rid.encode())
-        body = self.request.body
         if prefill.spec.dp_rank is None and decode.spec.dp_rank is None:
             paired = append_members(body, members)
             return paired, paired
@@ -126,6 +154,11 @@ class PdExchange(Exchange):
                 self._answering = leg
         elif leg is self._prefill and self._has_answered:
             return None  # the decode is answering, so the hand-off has happened
+        elif head.status >= 500 and not leg.is_over and 0 < _length(head) <= _MAX_ERROR_BYTES:
+            if self._errors is None:
+                self._errors = {}
+            error = self._errors[leg] = bytearray()
+            return error.extend
         elif head.status in self._retryable_statuses and self._retries(leg.worker, head.status):
             leg.discard_answer()
             self._cancel_legs(aborts=True)
@@ -147,13 +180,15 @@ class PdExchange(Exchange):
 
     def leg_whole(self, leg: Leg, head: ResponseHead, body: bytes) -> None:
         """See LegOwner."""
+        if head.status >= 500 and not self._has_answered:
+            self._note_failure(body)
         if head.status >= 300 or self._merge is not None:
             self._leg_whole_in_steps(leg, head, body)
         elif leg is self._decode:
             self._answering = leg
             self._answer_whole(head, body)
-        elif self._client is None:
-            self._forget()  # the prefill's answer was all that was left
+        else:
+            self._prefill_answered()
 
     def _leg_whole_in_steps(self, leg: Leg, head: ResponseHead, body: bytes) -> None:
         on_payload = self.leg_head(leg, head)
@@ -171,6 +206,11 @@ class PdExchange(Exchange):
 
     def leg_end(self, leg: Leg) -> None:
         """See LegOwner."""
+        error = None if self._errors is None else self._errors.pop(leg, None)
+        if error is not None:
+            assert leg.head is not None
+            self.leg_whole(leg, leg.head, bytes(error))
+            return
         if self._merge is not None:
             if leg is self._prefill:
                 self._merge.prefill_done()
@@ -180,7 +220,13 @@ class PdExchange(Exchange):
                 self._finish_merged()
         elif leg is self._answering:
             self._complete()
-        elif self._client is None:
+        else:
+            self._prefill_answered()
+
+    def _prefill_answered(self) -> None:
+        if self._place is not None:
+            self._place.prompt_computed()
+        if self._client is None:
             self._forget()  # the prefill's answer was all that was left
 
     def leg_lost(self, leg: Leg, failure: LegFailure) -> None:
@@ -195,7 +241,7 @@ class PdExchange(Exchange):
             self._num_lost += 1
         self._cancel_legs(aborts=True)
         if not self._retries(leg.worker, None):
-            self.answer_error(TransferError(lost_message(leg, failure), code=_code(failure)))
+            self.answer_error(HandoffError(lost_message(leg, failure), code=_code(failure)))
 
     # --- merged log probabilities ---
 
@@ -208,6 +254,8 @@ class PdExchange(Exchange):
         self._write(payload)
 
     def _answer_head(self, extra_lines: bytes) -> bytes:
+        if not self.service.pairs.is_settled:
+            self._note_success()
         if self._merge is not None and not self.request.is_http_10:
             extra_lines += b"transfer-encoding: chunked\r\n"
         return super()._answer_head(extra_lines)
@@ -220,7 +268,7 @@ class PdExchange(Exchange):
     # --- ends ---
 
     def _forget(self) -> None:
-        self._prefill = self._decode = self._merge = None
+        self._prefill = self._decode = self._merge = self._errors = None
         super()._forget()
 
     def _cancel_other(self, leg: Leg) -> None:
@@ -228,6 +276,8 @@ class PdExchange(Exchange):
         self._cancel_leg(other, aborts=True)
 
     def _cancel_leg(self, leg: Leg | None, *, aborts: bool) -> None:
+        if self.service.pairs.has_trials:
+            self._note_abandoned()
         if leg is None or leg.is_over:
             return
         if aborts and leg.was_sent:
@@ -239,6 +289,11 @@ class PdExchange(Exchange):
         self._cancel_leg(self._decode, aborts=aborts)
 
     def _settle(self) -> None:
+        meter = self._meter
+        # A stream that tells of a failed hand-off has one event, and perhaps its end.
+        if meter is not None and meter.num_events <= 2 and meter.has_failed:
+            self._note_failure(meter.tail)
+            self._cancel_leg(self._prefill, aborts=True)
         if (
             self._prefill is not None
             and not self._prefill.is_over
@@ -249,9 +304,49 @@ class PdExchange(Exchange):
             super()._settle()
 
     def _suspect_legs(self) -> None:
+        if self._prefill is not None and self._decode is not None and not self._has_answered:
+            service = self.service
+            service.pairs.doubted(
+                self._prefill.worker.worker_id,
+                self._decode.worker.worker_id,
+                f"a request had no answer within {service.config.request_timeout_s:g} s",
+                service.now_s(),
+            )
         for leg in (self._prefill, self._decode):
             if leg is not None and not leg.is_over:
                 self.service.registry.suspect(leg.worker)
+
+    # --- what becomes of the pair's link ---
+
+    def _note_success(self) -> None:
+        """The decode's answer begins, unless it tells of a failure: the KV has arrived."""
+        leg, meter = self._answering, self._meter
+        assert self._prefill is not None
+        if leg is not self._decode or leg is None or leg.head is None or leg.head.status >= 300:
+            return
+        if meter is None or not meter.has_failed:
+            service = self.service
+            service.pairs.succeeded(
+                self._prefill.worker.worker_id, leg.worker.worker_id, service.now_s()
+            )
+
+    def _note_failure(self, answer: bytes) -> None:
+        """A worker answers with an error: if the hand-off failed, neither is tried again first."""
+        reason = handoff_failure(answer)
+        if reason is None or self._prefill is None or self._decode is None:
+            return
+        prefill, decode = self._prefill.worker, self._decode.worker
+        service = self.service
+        service.pairs.failed(prefill.worker_id, decode.worker_id, reason, service.now_s())
+        self._tried = (*self._tried, prefill, decode)
+
+    def _note_abandoned(self) -> None:
+        if self._prefill is not None and self._decode is not None:
+            self.service.pairs.abandoned(
+                self._prefill.worker.worker_id,
+                self._decode.worker.worker_id,
+                self.service.now_s(),
+            )
 
     def _worker_lines(self) -> bytes:
         assert self._prefill is not None
@@ -282,6 +377,11 @@ def _leg_rids(rid: str | list[str], num_prompts: int | None) -> tuple[str, ...]:
     if num_prompts is None:
         return (rid,)
     return tuple(f"{rid}_{index}" for index in range(min(num_prompts, _MAX_ABORT_CALLS)))
+
+
+def _length(head: ResponseHead) -> int:
+    """Return the length of the body; -1 where the head does not tell."""
+    return -1 if head.content_length is None else head.content_length
 
 
 def _code(failure: LegFailure) -> str:

@@ -5,14 +5,14 @@ from hfx_router.body.splice import append_members, remove_members
 from hfx_router.exchange.base import Exchange
 from hfx_router.exchange.endpoints import PdSupport
 from hfx_router.exchange.leg import Leg
+from hfx_router.exchange.priority import with_priority
 from hfx_router.http1.body_framing import PayloadSink
 from hfx_router.http1.response_head import ResponseHead
+from hfx_router.scheduling.dispatcher import Assignment, no_worker
 from hfx_router.upstream.connection import LegFailure
-from hfx_sgl.errors import NotSupportedError, UnavailableError, UpstreamError
+from hfx_router.workers.worker import Worker
+from hfx_sgl.errors import NotSupportedError, UpstreamError
 from hfx_sgl.types import Role
-
-NO_WORKERS_RETRY_AFTER_S = 1.0
-"""A worker that comes back is noticed within about a second."""
 
 
 class RegularExchange(Exchange):
@@ -27,21 +27,23 @@ class RegularExchange(Exchange):
                 f"{self.endpoint.path} is not served when prefill and decode are separated"
             )
 
-    def _attempt(self) -> None:
-        service = self.service
-        self._retry = None
-        self._num_attempts += 1
-        role = Role.PREFILL if service.config.is_pd else Role.REGULAR
-        worker = self._choose(role)
-        if worker is None:
+    def _choose_and_send(self) -> None:
+        role = Role.PREFILL if self.service.config.is_pd else Role.REGULAR
+        workers = self.service.registry.usable(role)
+        if not workers:
             self._leg = None
-            self.answer_error(
-                UnavailableError(
-                    f"no {role} worker is usable", retry_after_s=NO_WORKERS_RETRY_AFTER_S
-                )
-            )
+            self.answer_error(no_worker(role))
             return
-        body = self.request.body
+        self._send(self._choose(role, workers), self.request.body)
+
+    def assigned(self, assignment: Assignment) -> None:
+        """See Applicant."""
+        self._send(
+            assignment.worker,
+            with_priority(self.request.body, self._fields, assignment, (assignment.worker,)),
+        )
+
+    def _send(self, worker: Worker, body: bytes) -> None:
         if worker.spec.dp_rank is not None:
             body = append_members(
                 remove_members(body, DP_FIELDS) if self._fields.chooses_dp_rank() else body,

@@ -14,9 +14,11 @@ from hfx_router.exchange.promises import Promises
 from hfx_router.exchange.request_headers import RequestIds
 from hfx_router.metrics.recorder import Recorder
 from hfx_router.outbox import Outbox
+from hfx_router.scheduling.place import Desk
 from hfx_router.upstream.pool import ConnectionPool
 from hfx_router.workers.registry import Registry
 from hfx_router.workers.worker import Worker
+from hfx_sgl.policy.pairs.book import PairBook
 from hfx_sgl.policy.retry import RetryBudget, RetryConfig
 from hfx_sgl.policy.view import SelectionPolicy
 from hfx_sgl.types import Role
@@ -50,6 +52,8 @@ class Service:
     policies: dict[Role, SelectionPolicy]
     recorder: Recorder
     rooms: RoomAllocator
+    pairs: PairBook
+    """Which prefill worker may hand over to which decode worker. Empty where nobody watches."""
     retry: RetryConfig
     retry_budget: RetryBudget
     api_keys: ApiKeys
@@ -57,6 +61,9 @@ class Service:
     promises: Promises
     aborter: Aborter
     gate: AdmissionGate | None
+    desk: Desk | None
+    """Where requests get their places with the scheduler, who says when and where they are sent;
+    None leaves that to `policies`, at once."""
     outbox: Outbox
     rid_prefix: str
     """Begins the ids under which workers know requests; random, so that routers do not collide."""

@@ -6,6 +6,7 @@ unknown transfer codings) ends the connection, because a proxy that guesses can 
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import httptools
 
@@ -241,9 +242,12 @@ class RequestReader:
 def _origin_form(target: bytes) -> bytes:
     """Turn an absolute-form target (`http://host/path`) into `/path`."""
     try:
-        url = httptools.parse_url(target)
+        url: Any = httptools.parse_url(target)
     except httptools.HttpParserInvalidURLError as exc:
         raise MalformedHttpError("the request target is not a path") from exc
-    if not url.path:
+    # Both are None where the target has none, whatever the types of httptools say.
+    path: bytes | None = url.path
+    query: bytes | None = url.query
+    if not path:
         raise MalformedHttpError("the request target is not a path")
-    return url.path + (b"?" + url.query if url.query else b"")
+    return path + (b"?" + query if query else b"")

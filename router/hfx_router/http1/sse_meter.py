@@ -13,8 +13,12 @@ _USAGE_WINDOW_BYTES = 4096
 _BATCH_PIECES = 32
 """Pieces of a stream that are kept to be counted together."""
 
-_OUTPUT_TOKENS = re.compile(rb'"(?:completion|output)_tokens":\s*(\d+)')
-"""`output_tokens` is how `/v1/responses` calls it."""
+_OUTPUT_TOKENS = (b'"completion_tokens":', b'"output_tokens":')
+"""The latter is how `/v1/responses` calls it."""
+
+_PROMPT_TOKENS = (b'"prompt_tokens":', b'"input_tokens":')
+_CACHED_TOKENS = (b'"cached_tokens":',)
+_NUMBER = re.compile(rb"\s*(\d+)")
 
 _FAILURE = re.compile(
     rb'^data: ?\{"(?:error"|object": ?"error")|"finish_reason": ?(?:\{"type": ?)?"abort"',
@@ -58,6 +62,12 @@ class SseMeter:
         return self._num_events
 
     @property
+    def tail(self) -> bytes:
+        """The end of the stream, as far as it is kept."""
+        self._digest()
+        return bytes(self._recent)
+
+    @property
     def at_event_boundary(self) -> bool:
         """Whether a new event could begin here."""
         self._digest()
@@ -86,8 +96,19 @@ class SseMeter:
     def num_stated_tokens(self) -> int | None:
         """The last count of output tokens that the answer states; None when it states none."""
         self._digest()
-        counts = _OUTPUT_TOKENS.findall(bytes(self._recent))
-        return int(counts[-1]) if counts else None
+        return _last_count(_OUTPUT_TOKENS, self._recent)
+
+    @property
+    def num_stated_prompt_tokens(self) -> int | None:
+        """The last count of prompt tokens that the answer states; None when it states none."""
+        self._digest()
+        return _last_count(_PROMPT_TOKENS, self._recent)
+
+    @property
+    def num_stated_cached_tokens(self) -> int | None:
+        """Of these, how many the worker had cached; None when the answer does not say."""
+        self._digest()
+        return _last_count(_CACHED_TOKENS, self._recent)
 
     @property
     def has_failed(self) -> bool:
@@ -107,8 +128,17 @@ class WholeAnswer:
     @property
     def num_stated_tokens(self) -> int | None:
         """The last count of output tokens that the answer states; None when it states none."""
-        counts = _OUTPUT_TOKENS.findall(self._body, max(0, len(self._body) - _USAGE_WINDOW_BYTES))
-        return int(counts[-1]) if counts else None
+        return _last_count(_OUTPUT_TOKENS, self._body)
+
+    @property
+    def num_stated_prompt_tokens(self) -> int | None:
+        """The last count of prompt tokens that the answer states; None when it states none."""
+        return _last_count(_PROMPT_TOKENS, self._body)
+
+    @property
+    def num_stated_cached_tokens(self) -> int | None:
+        """Of these, how many the worker had cached; None when the answer does not say."""
+        return _last_count(_CACHED_TOKENS, self._body)
 
     @property
     def has_failed(self) -> bool:
@@ -117,3 +147,19 @@ class WholeAnswer:
         start = max(0, len(body) - _USAGE_WINDOW_BYTES)
         # Looking for the word costs less than the pattern, which hardly any answer needs.
         return body.find(b'"abort"', start) >= 0 and _FAILURE.search(body, start) is not None
+
+
+def _last_count(names: tuple[bytes, ...], text: bytes | bytearray) -> int | None:
+    """Return the last number that follows one of the names, near the end of the text."""
+    start = max(0, len(text) - _USAGE_WINDOW_BYTES)
+    found: re.Match[bytes] | None = None
+    for name in names:
+        end = len(text)
+        while (position := text.rfind(name, start, end)) >= 0:
+            number = _NUMBER.match(text, position + len(name))
+            if number is not None:
+                found = number
+                start = position  # of the other name only what comes after it counts
+                break
+            end = position
+    return None if found is None else int(found[1])

@@ -15,6 +15,12 @@ from hfx_router.metrics.hfx_families import (
 from hfx_router.metrics.labels import ExportLabels
 from hfx_router.metrics.paths import OTHER
 from hfx_router.metrics.recorder import Recorder
+from hfx_router.metrics.scheduling_families import (
+    NO_SCHEDULER,
+    SchedulingView,
+    model_families,
+    scheduling_families,
+)
 from hfx_router.metrics.smg_http import http_families
 from hfx_router.metrics.smg_router import router_families
 from hfx_router.metrics.smg_worker import worker_families
@@ -36,10 +42,17 @@ class RouterCollector:
     may let other work run between two of them.
     """
 
-    def __init__(self, recorder: Recorder, registry: RegistryView, labels: ExportLabels) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        registry: RegistryView,
+        labels: ExportLabels,
+        scheduling: SchedulingView = NO_SCHEDULER,
+    ) -> None:
         self._recorder = recorder
         self._registry = registry
         self._labels = labels
+        self._scheduling = scheduling
         self._model = DEFAULT_MODEL
 
     def describe(self) -> Iterable[Metric]:
@@ -54,6 +67,8 @@ class RouterCollector:
         yield from router_families(self._recorder, self._labels, self._model)
         yield from worker_families(self._recorder, readings, self._labels)
         yield from hfx_request_families(self._recorder, self._model)
+        yield from scheduling_families(self._recorder.scheduling, self._scheduling)
+        yield from model_families(self._scheduling)
         yield from hfx_process_families(self._recorder, self._labels)
         yield from hfx_worker_families(self._recorder, readings, num_unreadable)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.utils import floatToGoString
 
-from hfx_router.metrics.recorder import Histogram
+from hfx_router.metrics.histogram import Histogram
 
 Labels = tuple[str, ...]
 

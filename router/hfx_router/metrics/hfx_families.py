@@ -12,9 +12,10 @@ from hfx_router.metrics.families import (
     histogram_family,
     summed,
 )
+from hfx_router.metrics.histogram import Histogram
 from hfx_router.metrics.labels import ExportLabels, clean, outcome_of
 from hfx_router.metrics.paths import endpoint_of
-from hfx_router.metrics.recorder import Histogram, Recorder
+from hfx_router.metrics.recorder import Recorder
 from hfx_router.metrics.worker_reading import WorkerReading, WorkerState, one_for_each_name
 
 
@@ -64,13 +65,13 @@ def hfx_request_families(recorder: Recorder, model: str) -> Iterator[Metric]:
 def hfx_process_families(recorder: Recorder, labels: ExportLabels) -> Iterator[Metric]:
     """Yield the families about this router process."""
     yield histogram_family(
-        "hfx_router_queue_wait_seconds",
+        "hfx_router_admission_queue_wait_seconds",
         "Time waited in the admission queue by requests that were let in.",
         (),
         {(): [recorder.admission_s]},
     )
     yield gauge_family(
-        "hfx_router_queue_requests",
+        "hfx_router_admission_queue_requests",
         "Requests waiting in the admission queue.",
         (),
         {(): recorder.num_queued},

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
-from hfx_router.metrics.recorder import Histogram
+from hfx_router.metrics.histogram import Histogram
 from hfx_sgl.clock import Clock
 
 

@@ -48,6 +48,8 @@ KNOWN_PATHS: dict[str, KnownPath] = {
     "/v1/loads": KnownPath("GET", None),
     "/engine_metrics": KnownPath("GET", None),
     "/flush_cache": KnownPath("POST", None),
+    "/debug/decisions": KnownPath("GET", None),
+    "/debug/pairs": KnownPath("GET", None),
     "/workers": KnownPath("GET", None),
     "/workers/{worker_id}": KnownPath("GET", None),
 }

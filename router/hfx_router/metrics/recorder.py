@@ -3,12 +3,13 @@
 Knows nothing of Prometheus; the exporter reads these fields when somebody scrapes.
 """
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import inf
 
-from hfx_sgl.policy.slo.config import MAX_CLASSES, NO_CLASS, OTHER_CLASS
+from hfx_router.metrics.class_labels import ClassLabels
+from hfx_router.metrics.histogram import Histogram
+from hfx_router.metrics.scheduling_recorder import SchedulingRecorder
 from hfx_sgl.slo import Slo
 from hfx_sgl.types import Role
 
@@ -40,27 +41,6 @@ def with_bounds(bounds_s: Sequence[float], extra_s: Iterable[float]) -> tuple[fl
     return tuple(sorted({*bounds_s, *(bound_s for bound_s in extra_s if bound_s < inf)}))
 
 
-class Histogram:
-    """Counts per bucket, not cumulative; the last bucket is everything above the last bound."""
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def observe(self, value: float) -> None:
-        """Count one value; a value equal to a bound falls into that bound's bucket."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-    @property
-    def num_observed(self) -> int:
-        """How many values were counted."""
-        return sum(self.counts)
-
-
 class Recorder:
     """Everything one router process counts."""
 
@@ -71,7 +51,9 @@ class Recorder:
         self._duration_bounds_s = duration_bounds_s
         self._ttft_bounds_s = with_bounds(TTFT_BOUNDS_S, (slo.ttft_s for slo in slos))
         self._tpot_bounds_s = with_bounds(TPOT_BOUNDS_S, (slo.tpot_s for slo in slos))
-        self._slo_classes = {NO_CLASS}
+        self._class_labels = ClassLabels()
+        self.scheduling = SchedulingRecorder(self._class_labels)
+        """About the decisions of the scheduler; stays empty without one."""
         self.answers: dict[tuple[str, bool, int, str], Histogram] = {}
         """Duration by (endpoint path, streaming, status, error code or ''); 499: client left."""
         self.control_answers: dict[tuple[str, str, int, str], Histogram] = {}
@@ -156,12 +138,7 @@ class Recorder:
     def judged(self, class_name: str, is_met: bool) -> None:
         """Count a promise as kept or broken. Class names may be a client's: only so many are kept
         apart."""
-        if class_name not in self._slo_classes:
-            if len(self._slo_classes) > MAX_CLASSES:
-                class_name = OTHER_CLASS
-            else:
-                self._slo_classes.add(class_name)
-        self.promises[class_name, is_met] += 1
+        self.promises[self._class_labels.label(class_name), is_met] += 1
 
     def backed_off(self, attempt: int, backoff_s: float) -> None:
         """Count the wait before attempt number `attempt` (the first retry is attempt 2)."""

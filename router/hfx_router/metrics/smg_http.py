@@ -13,9 +13,10 @@ from hfx_router.metrics.families import (
     histogram_family,
     summed,
 )
+from hfx_router.metrics.histogram import Histogram
 from hfx_router.metrics.labels import clean, status_label
 from hfx_router.metrics.paths import fold_method, fold_path, method_of
-from hfx_router.metrics.recorder import Histogram, Recorder
+from hfx_router.metrics.recorder import Recorder
 
 # Waiting too long counts as rejected, as in sglang-router; a client that left while it
 # waited was neither let in nor turned away.

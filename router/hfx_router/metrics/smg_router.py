@@ -11,6 +11,7 @@ from hfx_router.metrics.families import (
     histogram_family,
     summed,
 )
+from hfx_router.metrics.histogram import Histogram
 from hfx_router.metrics.labels import (
     CONNECTION_MODE,
     ROUTER_TYPE,
@@ -20,7 +21,7 @@ from hfx_router.metrics.labels import (
     was_routed,
 )
 from hfx_router.metrics.paths import endpoint_of
-from hfx_router.metrics.recorder import Histogram, Recorder
+from hfx_router.metrics.recorder import Recorder
 
 _ROUTE_LABELS = ("router_type", "backend_type", "connection_mode", "model", "endpoint")
 _TOKEN_LABELS = ("router_type", "backend_type", "model", "endpoint")

@@ -19,6 +19,7 @@ from hfx_router.settings.field import Arity, Group, Status, traits_of
 from hfx_router.settings.model import RouterSettings
 from hfx_router.settings.sources import Given, did_you_mean
 from hfx_sgl import __version__
+from hfx_sgl.code_form import code_form
 from hfx_sgl.errors import ConfigError
 
 PROG = "hfx-router"
@@ -60,7 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
+    version = f"{PROG} {__version__} ({code_form()})"
+    parser.add_argument("--version", action="version", version=version)
     for group in Group:
         section = parser.add_argument_group(group)
         for name, field in RouterSettings.model_fields.items():

@@ -4,23 +4,43 @@ The core never sees the settings model; milliseconds end here.
 """
 
 from hfx_router.settings.model import RouterSettings
+from hfx_router.settings.policies import SCHEDULER, WITHOUT_SCHEDULER
 from hfx_router.workers.worker import WorkerSpec
 from hfx_sgl.policy.admission import AdmissionConfig
 from hfx_sgl.policy.breaker import BreakerConfig
 from hfx_sgl.policy.health import HealthConfig
+from hfx_sgl.policy.pairs.link import LinkConfig
 from hfx_sgl.policy.retry import RetryConfig
+from hfx_sgl.policy.scheduler.config import SchedulerConfig
 from hfx_sgl.policy.selection.catalog import SelectionConfig
 from hfx_sgl.policy.slo.config import SloConfig
 from hfx_sgl.types import Role
 
 
+def uses_scheduler(settings: RouterSettings) -> bool:
+    """Return whether requests wait in the scheduler's queue."""
+    is_overridden = settings.prefill_policy is not None or settings.decode_policy is not None
+    return settings.policy == SCHEDULER and not (settings.pd_disaggregation and is_overridden)
+
+
 def policy_name(settings: RouterSettings, role: Role) -> str:
-    """Return the policy for workers of this role."""
+    """Return the policy for workers of this role, as people know it."""
+    return SCHEDULER if uses_scheduler(settings) else selection_name(settings, role)
+
+
+def selection_name(settings: RouterSettings, role: Role) -> str:
+    """Return the selection policy for workers of this role, for what is not scheduled."""
+    name = settings.policy
     if role is Role.PREFILL:
-        return settings.prefill_policy or settings.policy
-    if role is Role.DECODE:
-        return settings.decode_policy or settings.policy
-    return settings.policy
+        name = settings.prefill_policy or name
+    elif role is Role.DECODE:
+        name = settings.decode_policy or name
+    return WITHOUT_SCHEDULER if name == SCHEDULER else name
+
+
+def scheduler_config(settings: RouterSettings) -> SchedulerConfig:
+    """Return how the scheduler decides."""
+    return SchedulerConfig(on_infeasible=settings.on_infeasible)
 
 
 def selection_config(settings: RouterSettings) -> SelectionConfig:
@@ -53,6 +73,20 @@ def health_config(settings: RouterSettings) -> HealthConfig:
     return HealthConfig(
         failure_threshold=settings.health_failure_threshold,
         success_threshold=settings.health_success_threshold,
+    )
+
+
+def watches_pairs(settings: RouterSettings) -> bool:
+    """Return whether prefill and decode workers are compared, and the links between them kept."""
+    return settings.pd_disaggregation and not settings.disable_pair_checks
+
+
+def link_config(settings: RouterSettings) -> LinkConfig:
+    """Return when the link of a pair goes down, and for how long."""
+    return LinkConfig(
+        failure_threshold=settings.link_failure_threshold,
+        cooldown_s=settings.link_cooldown_secs,
+        max_cooldown_s=settings.link_max_cooldown_secs,
     )
 
 

@@ -1,4 +1,4 @@
-"""Features of sglang-router outside the HTTP request path: parsers, history, other backends.
+"""The tokenizer, and what sglang-router has besides HTTP: parsers, history, other backends.
 
 What a client would miss in an answer is refused; what only concerned the inside is accepted.
 """
@@ -15,11 +15,12 @@ from hfx_router.settings.field import (
     setting,
 )
 
-_tokenizer = partial(
+_tokenizer = partial(setting, group=Group.TOKENIZER)
+_cache = partial(
     setting,
     group=Group.TOKENIZER,
     status=Status.UNBACKED,
-    advice="the router does not tokenize; requests reach the workers as text",
+    advice="tokens are counted anew for every prompt, in a thread of their own",
 )
 _parser = partial(
     setting,
@@ -37,17 +38,33 @@ _storage = partial(
 
 
 class TokenizerFields(SettingsFields):
-    """Used by sglang-router for gRPC workers, which take tokens."""
+    """How prompts are counted; parsers are the workers' business."""
 
-    model_path: str | None = _tokenizer(None, "Model whose tokenizer to load.", metavar="PATH")
-    tokenizer_path: str | None = _tokenizer(None, "Tokenizer to load.", metavar="PATH")
-    chat_template: str | None = _tokenizer(None, "Chat template to apply.", metavar="PATH")
-    tokenizer_cache_enable_l0: bool = _tokenizer(False, "Cache tokens of whole texts.")
-    tokenizer_cache_l0_max_entries: int = _tokenizer(
-        10_000, "Texts in that cache.", ge=0, le=U32_MAX
+    model_path: str | None = _tokenizer(
+        None,
+        "Model with whose tokenizer prompts are counted: a folder, or a repository of the Hugging "
+        "Face hub. Needs the extra `tokenizer`; without it lengths are estimated.",
+        metavar="PATH",
     )
-    tokenizer_cache_enable_l1: bool = _tokenizer(False, "Cache tokens of prefixes.")
-    tokenizer_cache_l1_max_memory: int = _tokenizer(
+    tokenizer_path: str | None = _tokenizer(
+        None, "The same; goes before --model-path.", metavar="PATH"
+    )
+    chat_template: str | None = _tokenizer(
+        None,
+        "File with the chat template to count chats with, in place of the model's own.",
+        metavar="PATH",
+    )
+    tokenizer_wait_ms: float = _tokenizer(
+        5.0,
+        "Milliseconds that a request may wait for its prompt to be counted; after that its length "
+        "is estimated.",
+        ge=0,
+        le=1000,
+    )
+    tokenizer_cache_enable_l0: bool = _cache(False, "Cache tokens of whole texts.")
+    tokenizer_cache_l0_max_entries: int = _cache(10_000, "Texts in that cache.", ge=0, le=U32_MAX)
+    tokenizer_cache_enable_l1: bool = _cache(False, "Cache tokens of prefixes.")
+    tokenizer_cache_l1_max_memory: int = _cache(
         50 * 1024 * 1024, "Bytes in that cache.", ge=0, le=2**40
     )
     reasoning_parser: str | None = _parser(None, "Parser of reasoning parts.", metavar="NAME")

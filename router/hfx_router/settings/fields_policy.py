@@ -6,11 +6,19 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from hfx_router.settings.field import U32_MAX, YEAR_SECS, Group, SettingsFields, setting
-from hfx_router.settings.policies import check_policy, check_prefill_policy
+from hfx_router.settings.policies import (
+    SCHEDULER,
+    check_main_policy,
+    check_policy,
+    check_prefill_policy,
+)
+from hfx_router.settings.values import FutureFile
+from hfx_sgl.policy.scheduler.config import OnInfeasible
 from hfx_sgl.policy.selection.config import AssignmentMode
 
 _policy = partial(setting, group=Group.POLICY)
 
+MainPolicyName = Annotated[str, AfterValidator(check_main_policy)]
 PolicyName = Annotated[str, AfterValidator(check_policy)]
 PrefillPolicyName = Annotated[str, AfterValidator(check_prefill_policy)]
 
@@ -18,15 +26,34 @@ PrefillPolicyName = Annotated[str, AfterValidator(check_prefill_policy)]
 class PolicyFields(SettingsFields):
     """Policy names and their thresholds."""
 
-    policy: PolicyName = _policy(
-        "cache_aware",
-        "How a worker is chosen: random, round_robin, power_of_two, least_load, cache_aware, "
-        "manual, or one that an installed package offers. Holds for both roles in PD mode.",
+    policy: MainPolicyName = _policy(
+        SCHEDULER,
+        "How a worker is chosen: hfx (by promises, from a queue), random, round_robin, "
+        "power_of_two, least_load, cache_aware, manual, or one that an installed package offers. "
+        "Holds for both roles in PD mode.",
         metavar="NAME",
+    )
+    on_infeasible: OnInfeasible = _policy(
+        OnInfeasible.DEMOTE,
+        "hfx: what becomes of a request whose promise cannot be kept any more: demote (waits "
+        "behind the others, and ages), reject (429), best_effort (gets what the others leave).",
+    )
+    debug_decisions: int = _policy(
+        256,
+        "hfx: how many of the last decisions GET /debug/decisions can explain; 0 keeps none.",
+        ge=0,
+        le=100_000,
+    )
+    latency_profile: FutureFile | None = _policy(
+        None,
+        "hfx: file in which what was learnt of the workers' speed is kept over restarts. Its "
+        "folder must exist.",
+        metavar="FILE",
     )
     prefill_policy: PrefillPolicyName | None = _policy(
         None,
-        "Policy for prefill workers, default --policy. Adds bucket (by prompt length).",
+        "Policy for prefill workers, default --policy. Adds bucket (by prompt length). A role with "
+        "a policy of its own turns hfx off; the other role then has cache_aware.",
         metavar="NAME",
     )
     decode_policy: PolicyName | None = _policy(

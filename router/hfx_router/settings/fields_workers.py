@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from hfx_router.settings.field import YEAR_SECS, Arity, Group, SettingsFields, setting
+from hfx_router.settings.field import U32_MAX, YEAR_SECS, Arity, Group, SettingsFields, setting
 from hfx_router.settings.values import Host, PrefillTargets, WorkerUrls
 
 _server = partial(setting, group=Group.SERVER)
@@ -60,6 +60,13 @@ class WorkerFields(SettingsFields):
         ge=0,
         le=YEAR_SECS,
     )
+    load_poll_interval_secs: float = _workers(
+        1.0,
+        "hfx: seconds between two questions to a worker for its loads, from which its speed is "
+        "learnt; 0 never asks.",
+        ge=0,
+        le=3600,
+    )
     load_poll_timeout_secs: float = _workers(
         5.0,
         "Seconds to wait for a worker's loads; a busy scheduler answers late.",
@@ -86,3 +93,43 @@ class PdFields(SettingsFields):
         metavar="URL [PORT|none]",
     )
     decode: WorkerUrls = _pd((), "Decode worker. Repeatable.", arity=Arity.REPEATED, metavar="URL")
+    disable_pair_checks: bool = _pd(
+        False,
+        "Send requests to any pair of prefill and decode workers: compare nothing that they say of "
+        "themselves, and keep no state of the links between them.",
+    )
+    pair_check_interval_secs: float = _pd(
+        60.0,
+        "Seconds between two looks at what a worker says of itself, and at the bootstrap port of a "
+        "prefill worker, as often as health is checked; 0 looks only when a worker joins, comes "
+        "back or has a link that fails.",
+        ge=0,
+        le=YEAR_SECS,
+    )
+    pair_check_timeout_secs: float = _pd(
+        2.0,
+        "Seconds for such a look. Servers answer within 0.1 s when idle; a worker that has come "
+        "back gets requests after so long at the latest.",
+        gt=0,
+        le=3600,
+    )
+    link_failure_threshold: int = _pd(
+        3,
+        "Failed KV hand-offs without a success between them that take a pair out of service. One "
+        "may be the fault of its request alone.",
+        ge=1,
+        le=U32_MAX,
+    )
+    link_cooldown_secs: float = _pd(
+        5.0,
+        "Seconds until one request may try a pair that is out of service; doubled by each trial "
+        "that fails. SGLang's decode workers look after their prefill workers as often.",
+        gt=0,
+        le=YEAR_SECS,
+    )
+    link_max_cooldown_secs: float = _pd(
+        120.0,
+        "The longest such pause. A trial that finds nobody costs its request about 14 s.",
+        gt=0,
+        le=YEAR_SECS,
+    )

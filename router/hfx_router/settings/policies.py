@@ -8,6 +8,17 @@ from hfx_sgl.policy.selection.catalog import (
     PREFILL_POLICY_NAMES,
 )
 
+SCHEDULER = "hfx"
+"""The policy that keeps requests in a queue of its own, and decides for all pools at once."""
+
+WITHOUT_SCHEDULER = "cache_aware"
+"""Stands in for the scheduler where it has no say."""
+
+
+def check_main_policy(name: str) -> str:
+    """Accept a policy for the whole cluster."""
+    return _check(name, (SCHEDULER, *POLICY_NAMES))
+
 
 def check_policy(name: str) -> str:
     """Accept a policy that workers of any role can have."""

@@ -63,11 +63,17 @@ def _duplicate_workers(settings: "RouterSettings") -> Iterator[str]:
 def _number_conflicts(settings: "RouterSettings") -> Iterator[str]:
     if settings.max_concurrent_requests == 0:
         yield "max_concurrent_requests: must be at least 1, or -1 for no limit"
-    initial, longest = settings.retry_initial_backoff_ms, settings.retry_max_backoff_ms
-    if longest < initial:
+    initial, most = settings.retry_initial_backoff_ms, settings.retry_max_backoff_ms
+    if most < initial:
         yield (
             "retry_max_backoff_ms: must not be less than retry_initial_backoff_ms "
-            f"({longest} < {initial})"
+            f"({most} < {initial})"
+        )
+    first, longest = settings.link_cooldown_secs, settings.link_max_cooldown_secs
+    if longest < first:
+        yield (
+            "link_max_cooldown_secs: must not be less than link_cooldown_secs "
+            f"({longest:g} < {first:g})"
         )
     if not settings.disable_prometheus and settings.prometheus_port == settings.port != 0:
         yield f"prometheus_port: must not be equal to port ({settings.port})"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -47,6 +48,15 @@ def split_items(value: object) -> object:
         except json.JSONDecodeError as exc:
             raise ValueError(f"not a JSON array: {exc.msg} at character {exc.pos}") from exc
     return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def check_future_file(path: str) -> str:
+    """Accept the path of a file that can be written: its folder is there."""
+    if not Path(path).parent.is_dir():
+        raise ValueError(f"{path!r}: there is no folder {str(Path(path).parent)!r}")
+    if Path(path).is_dir():
+        raise ValueError(f"{path!r} is a folder")
+    return path
 
 
 def check_host(host: str) -> str:
@@ -170,6 +180,7 @@ def _each(parse: Callable[[object], object]) -> Callable[[object], object]:
 Host = Annotated[str, AfterValidator(check_host)]
 Token = Annotated[str, AfterValidator(check_token)]
 UrlPath = Annotated[str, AfterValidator(check_url_path)]
+FutureFile = Annotated[str, AfterValidator(check_future_file)]
 Directory = Annotated[str, StringConstraints(min_length=1)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(split_items)]
 WorkerUrls = Annotated[

@@ -202,6 +202,7 @@ class Registrar:
         worker.model_id = spec.model_id or facts.model_id or "unknown"
         if spec.role is Role.PREFILL and spec.bootstrap_port is None:
             worker.bootstrap_port = facts.bootstrap_port or DEFAULT_BOOTSTRAP_PORT
+        worker.pairing = facts.pairing
         worker.is_probed = True
         return worker
 

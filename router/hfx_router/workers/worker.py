@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from hfx_transfer.sglang.pairs.facts import PairingFacts
+
 from hfx_sgl.errors import ConfigError
 from hfx_sgl.policy.breaker import Breaker
 from hfx_sgl.policy.health import HealthTracker
@@ -51,7 +53,7 @@ class Worker:
     __slots__ = (
         "base_url", "bootstrap_host", "bootstrap_port", "breaker", "health", "host",
         "is_draining", "is_probed", "metadata", "model_id", "num_failed", "num_inflight",
-        "num_ok", "num_selected", "port", "shown_url", "spec", "worker_id",
+        "num_ok", "num_selected", "pairing", "port", "shown_url", "spec", "worker_id",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +70,8 @@ class Worker:
         self.bootstrap_port = spec.bootstrap_port
         self.model_id = spec.model_id or "unknown"
         self.metadata: dict[str, object] = {}
+        self.pairing: PairingFacts | None = None
+        """What decides with whom it can exchange KV; None: it was not asked."""
         self.breaker = breaker
         self.health = health
         self.is_probed = False
@@ -87,6 +91,17 @@ class Worker:
             f"<Worker {self.shown_url} {self.role} inflight={self.num_inflight} "
             f"healthy={self.health.is_healthy} breaker={self.breaker.state}>"
         )
+
+
+def http_base(url: str, port: int | None = None) -> str:
+    """Return where the host of an `http://` worker URL answers, at another port if one is given.
+
+    Raises:
+        ConfigError: the URL is not one this router can reach.
+    """
+    host, own_port = split_worker_url(url)
+    bracketed = f"[{host}]" if ":" in host else host
+    return f"http://{bracketed}:{own_port if port is None else port}"
 
 
 def split_worker_url(url: str) -> tuple[str, int]:

@@ -179,6 +179,7 @@ async def new_router() -> AsyncIterator[NewRouter]:
             registrar=registrar,
             session=session,
             unix_time_s=lambda: 1_700_000_000.0,
+            now_s=lambda: 0.0,
             is_draining=lambda: state["is_draining"],
             timeouts=AskTimeouts(
                 info_s=0.5, loads_s=0.5, metrics_s=0.5, health_generate_s=0.5, flush_s=0.5

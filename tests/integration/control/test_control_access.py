@@ -19,7 +19,7 @@ LOCKED = [
     ("GET", "/workers"), ("POST", "/workers"), ("GET", f"/workers/{UNKNOWN_ID}"),
     ("PUT", f"/workers/{UNKNOWN_ID}"), ("DELETE", f"/workers/{UNKNOWN_ID}"),
     ("POST", "/flush_cache"), ("GET", "/flush_cache"), ("GET", "/get_loads"),
-    ("GET", "/v1/loads"), ("GET", "/engine_metrics"),
+    ("GET", "/v1/loads"), ("GET", "/engine_metrics"), ("GET", "/debug/decisions"),
 ]  # fmt: skip
 CONTROL_KEYS = (
     ControlPlaneKey(key_id="k1", name="Ops", role=KeyRole.ADMIN, secret="boss"),
@@ -59,7 +59,7 @@ async def test_control_plane_keys_replace_the_key_for_the_control_plane(
         answer = await router.client.request(method, path, headers=bearer(key))
         return int(answer.status_code)
 
-    if path.startswith(("/workers", "/flush_cache")):
+    if path.startswith(("/workers", "/flush_cache", "/debug")):
         is_look = method == "GET" and path != "/flush_cache"
         assert await status("s3cret") == 401
         assert await status("boss") not in (401, 403)

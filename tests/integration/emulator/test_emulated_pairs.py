@@ -230,6 +230,22 @@ async def test_a_prefill_that_is_not_there_is_a_500() -> None:
         await assert_free(decode)
 
 
+async def test_a_decode_dies_of_a_prefill_with_other_pages() -> None:
+    async with (
+        running_worker(Role.PREFILL, page_tokens=1) as prefill,
+        running_worker(Role.DECODE, page_tokens=16) as decode,
+        running_worker(Role.DECODE, page_tokens=1) as fitting,
+    ):
+        full = in_room(BODY, prefill)
+        with pytest.raises(Exception, match=r"disconnected|reset"):
+            await post(url_of(decode), "/generate", full)
+        assert decode.died_of.startswith("page sizes: 1 at the prefill worker 127.0.0.1:")
+        with pytest.raises(OSError, match="connect"):
+            await get(url_of(decode), "/health")
+        assert (await ask_both((prefill, fitting), "/generate", BODY))[1].status == 200
+        await assert_free(prefill, fitting)
+
+
 async def test_a_decode_that_dies_frees_the_prefill(pair: Pair) -> None:
     prefill, decode = pair
     prefill.driver.set_extra_step_s(0.2)

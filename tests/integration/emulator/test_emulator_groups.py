@@ -134,6 +134,24 @@ def test_a_fault_that_kills_the_last_worker_ends_the_command(commands: list[Comm
     assert "regular-0" in errors
 
 
+def test_page_sizes_that_differ_end_the_decode_process(commands: list[Command]) -> None:
+    for page_size in ("1", "16"):
+        commands.append(
+            Command("--prefill", "1", "--decode", "1", "--page-size", page_size, "--processes", "2")
+        )
+        commands[-1].wait_ready()
+    first, second = commands
+    info = asyncio.run(get(f"http://127.0.0.1:{second.port + 10}", "/server_info")).body
+    assert info["page_size"] == 16
+    room = {"bootstrap_host": "127.0.0.1", "bootstrap_port": first.port + 1, "bootstrap_room": 1}
+    with pytest.raises(Exception, match=r"disconnected|reset"):
+        asyncio.run(post(f"http://127.0.0.1:{second.port + 10}", "/generate", {**BODY, **room}))
+    _, errors = second.process.communicate(timeout=15)
+    assert second.process.returncode == 1
+    assert "has ended" in errors
+    assert asyncio.run(get(first.url, "/health")).status == 200
+
+
 def test_a_port_in_use_is_said_by_name(commands: list[Command]) -> None:
     first = Command("--workers", "1")
     commands.append(first)

@@ -73,6 +73,8 @@ async def test_a_dead_workers_role_is_taken_over_by_the_other(role: str) -> None
         await dead.start()
         assert await eventually(lambda: router.worker(dead).health.is_healthy)
         assert await eventually(lambda: router.worker(dead).breaker.allows)
+        # Not before it has told whether it is what it was.
+        assert await eventually(lambda: not router.router.pairs.barred)
         num_before = len(dead.requests_for("/generate"))
         await asyncio.gather(*(router.post() for _ in range(4)))
         assert len(dead.requests_for("/generate")) == num_before + 2

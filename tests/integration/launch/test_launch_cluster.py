@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -232,3 +233,70 @@ def test_nothing_outlives_a_launcher_that_is_killed(launchpad: Launchpad, device
     for helper in expected:
         helper.kill()
     assert settled == expected
+
+
+@both_ways
+def test_of_several_that_are_tried_those_that_serve_stay(
+    launchpad: Launchpad, device: Device
+) -> None:
+    first = launchpad.server()
+    good, bad, late = (launchpad.server(each) for each in ("ready", "crash", "never_ready"))
+    with cluster_of(launchpad, device, first) as cluster:
+        failed = cluster.try_add(good, bad, late, timeout_s=3.0)
+        assert failed == {bad.name: "ended with status 3", late.name: "not ready after 3 s"}
+        assert set(cluster.urls) == {first.name, good.name}
+        assert cluster.poll() == [], "what was stopped is no surprise"
+        again = dataclasses.replace(bad, argv=(*bad.argv[:-1], "ready"))
+        assert cluster.try_add(again) == {}
+        assert answers_ok(again.url + "/health")
+    assert launchpad.left_over() == []
+
+
+def test_there_may_be_no_point_in_waiting(launchpad: Launchpad) -> None:
+    hopeless = launchpad.server("never_ready")
+    asked: list[str] = []
+
+    def give_up(plan: InstancePlan) -> str | None:
+        asked.append(plan.name)
+        return "the source is gone" if len(asked) == 3 else None
+
+    with cluster_of(launchpad, Device.CUDA) as cluster:
+        failed = cluster.try_add(hopeless, timeout_s=20.0, give_up=give_up)
+        assert failed == {hopeless.name: "the source is gone"}
+        assert asked == [hopeless.name] * 3
+        assert cluster.urls == {}
+
+
+@both_ways
+def test_somebody_else_may_start_the_servers_before_the_router(
+    launchpad: Launchpad, device: Device
+) -> None:
+    servers = [launchpad.server(), launchpad.server()]
+    router = launchpad.server(role=None)
+    seen: list[list[str]] = []
+
+    def one_by_one(cluster: Cluster, plans: Sequence[InstancePlan]) -> None:
+        for plan in plans:
+            assert cluster.try_add(plan) == {}
+            seen.append(list(cluster.urls))
+
+    plan = ClusterPlan(device=device, servers=tuple(servers), router=router)
+    with Cluster(plan, start_servers=one_by_one, stream=launchpad.stream) as cluster:
+        assert seen == [[servers[0].name], [servers[0].name, servers[1].name]]
+        assert router.name in cluster.urls
+
+
+def test_when_the_servers_cannot_be_started_nothing_is_left(launchpad: Launchpad) -> None:
+    server = launchpad.server()
+
+    def fail(cluster: Cluster, plans: Sequence[InstancePlan]) -> None:
+        cluster.add(*plans)
+        raise LaunchError("no weights anywhere")
+
+    plan = ClusterPlan(device=Device.CUDA, servers=(server,), router=None)
+    with (
+        pytest.raises(LaunchError, match="no weights anywhere"),
+        Cluster(plan, start_servers=fail, stream=launchpad.stream),
+    ):
+        pass
+    assert launchpad.left_over() == []

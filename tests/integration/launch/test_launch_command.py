@@ -164,3 +164,28 @@ def test_an_isolated_process_has_loopback_and_nothing_else() -> None:
     )  # fmt: skip
     assert done.stderr == ""
     assert done.stdout == "outside: Network is unreachable\n"
+
+
+BEFORE_ANYTHING = 20.0
+
+
+def test_an_environment_without_sglang_is_named_before_a_peer_is_asked(
+    launchpad: Launchpad,
+) -> None:
+    flags = ("--regular", "1", "--bootstrap-from", "http://127.0.0.1:9")
+    with launcher(launchpad, "ready", *flags) as process:
+        assert process.wait(BEFORE_ANYTHING) == 2
+        assert process.stderr is not None
+        errors = process.stderr.read()
+    assert f"sglang_python: {sys.executable} has no sglang" in errors
+    assert launchpad.left_over() == []
+
+
+def test_servers_that_offer_their_weights_are_shown_with_a_command_for_more(
+    launchpad: Launchpad,
+) -> None:
+    with launcher(launchpad, "ready", "--regular", "1", "--seed-weights", "--no-netns") as process:
+        shown = read_until(process, "Ctrl-C")
+        assert "--bootstrap-from http://127.0.0.1:24200 --base-port 24210" in shown
+        process.terminate()
+        assert process.wait(20) == 0

@@ -39,12 +39,13 @@ def test_a_whole_run_measures_every_setup_in_every_phase_but_cache_aware_streams
 
 def test_setups_alternate_and_odd_rounds_turn_round() -> None:
     settings = _settings("--only", "pd")
-    even, odd = (_visited(settings, index)[:3] for index in (0, 1))
+    even, odd = (_visited(settings, index)[:4] for index in (0, 1))
     assert even == [(setup, PhaseName.SATURATED) for setup, _ in even]
     assert [setup for setup, _ in even] == [
         SetupName.DIRECT,
         SetupName.SGLANG_PD,
         SetupName.HFX_PD,
+        SetupName.HFX_PD_SCHEDULED,
     ]
     assert odd == even[::-1]
 
@@ -52,8 +53,16 @@ def test_setups_alternate_and_odd_rounds_turn_round() -> None:
 @pytest.mark.parametrize(
     ("only", "absent"),
     [
-        ("regular", {SetupName.SGLANG_PD, SetupName.HFX_PD}),
-        ("pd", {SetupName.SGLANG_REGULAR, SetupName.HFX_REGULAR, SetupName.HFX_CACHE_AWARE}),
+        ("regular", {SetupName.SGLANG_PD, SetupName.HFX_PD, SetupName.HFX_PD_SCHEDULED}),
+        (
+            "pd",
+            {
+                SetupName.SGLANG_REGULAR,
+                SetupName.HFX_REGULAR,
+                SetupName.HFX_CACHE_AWARE,
+                SetupName.HFX_SCHEDULED,
+            },
+        ),
         ("stream", {SetupName.HFX_CACHE_AWARE}),
     ],
 )
@@ -127,7 +136,9 @@ TOOLS = Tools(mock_worker=Path("m"), load_client=Path("l"), sglang_python=Path("
         (SetupName.HFX_REGULAR, "ours", "hfx_router", "http://127.0.0.1:22000", "round_robin"),
         (SetupName.HFX_CACHE_AWARE, "ours", "hfx_router", "http://127.0.0.1:22000", "cache_aware"),
         (SetupName.SGLANG_PD, "theirs", "sglang_router", "http://127.0.0.1:22002", "round_robin"),
+        (SetupName.HFX_SCHEDULED, "ours", "hfx_router", "http://127.0.0.1:22000", "hfx"),
         (SetupName.HFX_PD, "ours", "hfx_router", "http://127.0.0.1:22002", "round_robin"),
+        (SetupName.HFX_PD_SCHEDULED, "ours", "hfx_router", "http://127.0.0.1:22002", "hfx"),
     ],
 )  # fmt: skip
 def test_router_commands(
@@ -139,7 +150,7 @@ def test_router_commands(
     assert command[command.index("--port") + 1] == "1"
     assert command[command.index("--prometheus-port") + 1] == "2"
     is_pd = "--pd-disaggregation" in command
-    assert is_pd is (setup in (SetupName.SGLANG_PD, SetupName.HFX_PD))
+    assert is_pd is setup.endswith(("PD", "PD hfx"))
     assert command[command.index("--decode" if is_pd else "--worker-urls") + 1] == workers
     if is_pd:
         at = command.index("--prefill")

@@ -8,27 +8,30 @@ class Book:
     """Rooms, and what was called."""
 
     def __init__(self) -> None:
-        self.granted: list[str] = []
+        self.granted: list[tuple[str, str | None]] = []
         self.failed: list[str] = []
         self.told: list[Message] = []
         self.tell = self.told.append
-        self.rooms = PrefillRooms(self.granted.append, self.failed.append)
+        self.rooms = PrefillRooms(self._grant, self.failed.append)
 
-    def receive(self, topic: Topic, room: int = 7) -> None:
-        self.rooms.receive(Message(topic, room), self.tell)
+    def _grant(self, rid: str, offer: str | None) -> None:
+        self.granted.append((rid, offer))
+
+    def receive(self, topic: Topic, room: int = 7, offer: str | None = None) -> None:
+        self.rooms.receive(Message(topic, room, offer=offer), self.tell)
 
 
 @pytest.mark.parametrize("decode_is_first", [True, False])
 def test_either_side_may_come_first(decode_is_first: bool) -> None:
     book = Book()
     if decode_is_first:
-        book.receive(Topic.GRANTED)
+        book.receive(Topic.GRANTED, offer="there")
     assert not book.rooms.has(7)
     book.rooms.enter(7, "a")
     if not decode_is_first:
         assert book.granted == []
-        book.receive(Topic.GRANTED)
-    assert book.granted == ["a"]
+        book.receive(Topic.GRANTED, offer="there")
+    assert book.granted == [("a", "there")]
     book.rooms.sent(7, 32)
     book.rooms.left(7)
     assert book.told == [Message(Topic.SENT, 7, 32)]
@@ -80,8 +83,8 @@ def test_a_lost_decode_fails_its_own_requests_only() -> None:
 
 
 def test_messages_survive_the_wire() -> None:
-    message = Message(Topic.SENT, 2**62 + 1, 48)
-    assert decode_message(message.encode()) == message
+    for message in (Message(Topic.SENT, 2**62 + 1, 48), Message(Topic.GRANTED, 3, offer="there")):
+        assert decode_message(message.encode()) == message
 
 
 @pytest.mark.parametrize(

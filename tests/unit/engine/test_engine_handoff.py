@@ -66,7 +66,7 @@ def test_memory_is_held_until_it_is_sent() -> None:
     assert (load.num_used_tokens, load.prefill_inflight_queue_reqs) == (0, 0)
     assert load.kv_transfer_latency_ms == pytest.approx((transfer_s(64) + LATENCY_S) * 1e3)
     assert load.kv_transfer_speed_gb_s == pytest.approx(
-        64 * BYTES_PER_TOKEN / 1e9 / (transfer_s(64) + LATENCY_S)
+        64 * BYTES_PER_TOKEN / 2**30 / (transfer_s(64) + LATENCY_S)
     )
 
 

@@ -4,12 +4,15 @@ from dataclasses import dataclass, field
 import pytest
 from hfx_router.metrics.exporter import ExportLabels, RouterCollector
 from hfx_router.metrics.recorder import Recorder
+from hfx_router.metrics.scheduling_families import NO_SCHEDULER, SchedulingView
 from hfx_router.workers.worker import Worker, WorkerSpec
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
+from support.scheduling import plain_models
 
 from hfx_sgl.policy.breaker import Breaker, BreakerConfig
 from hfx_sgl.policy.health import HealthConfig, HealthTracker
+from hfx_sgl.policy.scheduler.decision import Reason
 from hfx_sgl.types import Role
 
 
@@ -29,6 +32,7 @@ class Bench:
 
     recorder: Recorder = field(default_factory=Recorder)
     workers: tuple[Worker, ...] = ()
+    scheduling: SchedulingView = NO_SCHEDULER
     labels: ExportLabels = field(
         default_factory=lambda: ExportLabels(
             backend_type="regular",
@@ -42,7 +46,7 @@ class Bench:
     )
 
     def __post_init__(self) -> None:
-        self.collector = RouterCollector(self.recorder, self, self.labels)
+        self.collector = RouterCollector(self.recorder, self, self.labels, self.scheduling)
         self.registry = CollectorRegistry()
         self.registry.register(self.collector)
 
@@ -78,7 +82,10 @@ def make_worker() -> Callable[..., Worker]:
 @pytest.fixture
 def full_bench() -> Bench:
     """Every family has at least one sample."""
-    bench = Bench()
+    models = plain_models()
+    models.decode.observe(4, 4000, 0.05)
+    view = SchedulingView(waiting=lambda: [("chat", True)], models=lambda: {"all": models})
+    bench = Bench(scheduling=view)
     prefill = worker("http://10.0.0.1:30000", Role.PREFILL)
     prefill.breaker.record_failure(0.0)
     decode = worker("http://10.0.0.2:30000", Role.DECODE)
@@ -97,4 +104,6 @@ def full_bench() -> Bench:
     recorder.health_checks[Role.PREFILL, "success"] += 1
     recorder.admissions["allowed"] += 1
     recorder.aborts[Role.PREFILL, "sent"] += 1
+    recorder.scheduling.decisions[Reason.ON_TIME] += 1
+    recorder.scheduling.sent("chat", 0.04, 0.5)
     return bench

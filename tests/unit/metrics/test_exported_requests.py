@@ -152,8 +152,8 @@ def test_admission(bench: Any) -> None:
 
     assert bench.value("smg_http_rate_limit_total", result="allowed") == 7
     assert bench.value("smg_http_rate_limit_total", result="rejected") == 6
-    assert bench.value("hfx_router_queue_wait_seconds_sum") == pytest.approx(0.2)
-    assert bench.value("hfx_router_queue_requests") == 5
+    assert bench.value("hfx_router_admission_queue_wait_seconds_sum") == pytest.approx(0.2)
+    assert bench.value("hfx_router_admission_queue_requests") == 5
     assert bench.value("hfx_router_inflight_requests") == 6
     assert bench.value("smg_http_connections_active") == 8
     assert bench.value("hfx_router_event_loop_lag_seconds_bucket", le="0.005") == 1

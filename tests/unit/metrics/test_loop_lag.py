@@ -1,8 +1,8 @@
 import asyncio
 
 import pytest
+from hfx_router.metrics.histogram import Histogram
 from hfx_router.metrics.loop_lag import LoopLagMonitor
-from hfx_router.metrics.recorder import Histogram
 
 from hfx_sgl.clock import FakeClock
 

@@ -27,7 +27,9 @@ def read_page() -> list[tuple[str, Entry]]:
     entries = []
     for line in PAGE.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if cells[0].startswith(("`smg_", "`hfx_")) and len(cells) > 3:
+        # Those of hfx_transfer have a collector of their own.
+        is_ours = cells[0].startswith(("`smg_", "`hfx_")) and not cells[0].startswith("`hfx_tran")
+        if is_ours and len(cells) > 3:
             labels = frozenset(cells[2].replace("`", "").replace(",", " ").split())
             entries.append((cells[0].strip("`"), Entry(cells[1], labels)))
     return entries

@@ -1,10 +1,10 @@
 from hfx_router.metrics.families import cumulative_buckets, histogram_family
+from hfx_router.metrics.histogram import Histogram
 from hfx_router.metrics.recorder import (
     DURATION_BOUNDS_S,
     LOOP_LAG_BOUNDS_S,
     TPOT_BOUNDS_S,
     TTFT_BOUNDS_S,
-    Histogram,
 )
 from hypothesis import given
 from hypothesis import strategies as st

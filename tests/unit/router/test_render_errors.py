@@ -4,10 +4,10 @@ import pytest
 from hfx_router.errors import error_body, error_event, error_headers, render_error, status_line
 
 from hfx_sgl.errors import (
+    HandoffError,
     InvalidRequestError,
     RejectedError,
     RequestError,
-    TransferError,
     UnauthorizedError,
     UnavailableError,
 )
@@ -24,7 +24,7 @@ def test_the_body_has_the_shape_of_the_openai_api() -> None:
             "code": "invalid_request",
         }
     }
-    assert json.loads(error_body(TransferError("x")))["error"]["param"] is None
+    assert json.loads(error_body(HandoffError("x")))["error"]["param"] is None
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_status_line(status: int, line: bytes) -> None:
 
 
 def test_a_whole_answer() -> None:
-    answer = render_error(TransferError("über"), b"x-request-id: r1\r\nconnection: close\r\n")
+    answer = render_error(HandoffError("über"), b"x-request-id: r1\r\nconnection: close\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.split(b"\r\n") == [
         b"HTTP/1.1 502 Bad Gateway",
@@ -78,4 +78,4 @@ def test_a_whole_answer() -> None:
         b"connection: close",
         b"content-length: %d" % len(body),
     ]
-    assert body == error_body(TransferError("über"))
+    assert body == error_body(HandoffError("über"))

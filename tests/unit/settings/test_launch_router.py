@@ -9,6 +9,7 @@ from hfx_router.settings import RouterSettings
 from hfx_router.settings.cli import build_parser
 
 from hfx_sgl import __version__
+from hfx_sgl.code_form import code_form
 from hfx_sgl.errors import ConfigError
 
 
@@ -113,7 +114,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert caught.value.code == 0
-    assert capsys.readouterr().out == f"hfx-router {__version__}\n"
+    assert capsys.readouterr().out == f"hfx-router {__version__} ({code_form()})\n"
 
 
 def test_help_names_every_flag_with_default_and_status(capsys: pytest.CaptureFixture[str]) -> None:

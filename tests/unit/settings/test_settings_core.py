@@ -6,6 +6,7 @@ from hfx_sgl.policy.admission import AdmissionConfig
 from hfx_sgl.policy.breaker import BreakerConfig
 from hfx_sgl.policy.health import HealthConfig
 from hfx_sgl.policy.retry import RetryConfig
+from hfx_sgl.policy.scheduler.config import OnInfeasible
 from hfx_sgl.policy.selection.config import AssignmentMode, SelectionConfig
 from hfx_sgl.types import Role
 
@@ -87,10 +88,19 @@ def test_admission() -> None:
 @pytest.mark.parametrize(
     ("command", "regular", "prefill", "decode"),
     [
-        ("", "cache_aware", "cache_aware", "cache_aware"),
+        ("", "hfx", "hfx", "hfx"),
+        ("--pd-disaggregation", "hfx", "hfx", "hfx"),
         ("--policy random", "random", "random", "random"),
         ("--policy random --prefill-policy bucket", "random", "bucket", "random"),
-        ("--decode-policy least_load", "cache_aware", "cache_aware", "least_load"),
+        (
+            "--pd-disaggregation --decode-policy least_load",
+            *("cache_aware", "cache_aware", "least_load"),
+        ),
+        (
+            "--pd-disaggregation --prefill-policy bucket",
+            *("cache_aware", "bucket", "cache_aware"),
+        ),
+        ("--prefill-policy bucket", "hfx", "hfx", "hfx"),
     ],
 )
 def test_policy_of_each_role(command: str, regular: str, prefill: str, decode: str) -> None:
@@ -98,6 +108,32 @@ def test_policy_of_each_role(command: str, regular: str, prefill: str, decode: s
     assert core.policy_name(settings, Role.REGULAR) == regular
     assert core.policy_name(settings, Role.PREFILL) == prefill
     assert core.policy_name(settings, Role.DECODE) == decode
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("", True),
+        ("--policy hfx --pd-disaggregation", True),
+        ("--policy cache_aware", False),
+        ("--pd-disaggregation --prefill-policy bucket", False),
+        ("--pd-disaggregation --decode-policy random", False),
+        ("--prefill-policy bucket", True),
+    ],
+)
+def test_when_the_scheduler_is_used(command: str, expected: bool) -> None:
+    assert core.uses_scheduler(load(command)) is expected
+
+
+def test_what_is_not_scheduled_goes_by_cache_aware() -> None:
+    assert core.selection_name(load(""), Role.REGULAR) == "cache_aware"
+    assert core.selection_name(load("--policy random"), Role.REGULAR) == "random"
+
+
+def test_what_becomes_of_hopeless_requests() -> None:
+    assert core.scheduler_config(load("")).on_infeasible is OnInfeasible.DEMOTE
+    config = core.scheduler_config(load("--on-infeasible reject"))
+    assert config.on_infeasible is OnInfeasible.REJECT
 
 
 def test_regular_workers() -> None:

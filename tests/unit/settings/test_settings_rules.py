@@ -135,8 +135,9 @@ def test_built_in_policies(flag: str, policy: str) -> None:
 def test_bucket_is_for_prefill_workers(flag: str) -> None:
     assert load_settings(["--prefill-policy", "bucket"], {}).prefill_policy == "bucket"
     (problem,) = problems_of([f"--{flag}", "bucket"])
+    known = "hfx, random" if flag == "policy" else "random"
     assert problem == (
-        f"{flag.replace('-', '_')}: unknown policy 'bucket', expected one of random, round_robin, "
+        f"{flag.replace('-', '_')}: unknown policy 'bucket', expected one of {known}, round_robin, "
         "cache_aware, power_of_two, least_load, manual; bucket is for prefill workers only "
         f"(--{flag})"
     )
@@ -158,13 +159,14 @@ def test_a_policy_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_unbacked_settings_are_named_with_what_happens() -> None:
     settings = load_settings(
-        ["--mini-lb", "--model-path", "m", "--otlp-traces-endpoint", "h:1"], {}
+        ["--mini-lb", "--tokenizer-cache-enable-l0", "--otlp-traces-endpoint", "h:1"], {}
     )
     assert sorted(unbacked_in_use(settings)) == [
         "mini_lb: hfx-router takes the place of mini-lb",
-        "model_path: the router does not tokenize; requests reach the workers as text",
         "otlp_traces_endpoint: no spans are exported; traceparent and tracestate reach the workers "
         "all the same",
+        "tokenizer_cache_enable_l0: tokens are counted anew for every prompt, in a thread of their "
+        "own",
     ]
     assert unbacked_in_use(RouterSettings()) == []
 

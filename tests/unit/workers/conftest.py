@@ -6,27 +6,13 @@ from typing import Any
 
 import pytest
 from hfx_router.workers.registry import Registry
+from support.virtual_loop import VirtualLoop
 
 from hfx_sgl.clock import FakeClock
 from hfx_sgl.policy.breaker import BreakerConfig
 from hfx_sgl.policy.health import HealthConfig
 
 RunVirtual = Callable[[Coroutine[Any, Any, None]], None]
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock jumps to the next timer instead of waiting for it."""
-
-    now_s = 0.0
-
-    def time(self) -> float:
-        return self.now_s
-
-    def _run_once(self) -> None:
-        ready, scheduled = self._ready, self._scheduled  # type: ignore[attr-defined]
-        if not ready and scheduled:
-            self.now_s = max(self.now_s, scheduled[0].when())
-        super()._run_once()  # type: ignore[misc]
 
 
 @pytest.fixture

@@ -67,6 +67,11 @@ def test_a_limit_of_just_n_steps_holds_n(curve: Curve, tokens: int, n: int, extr
     assert curve.steps_within(tokens, extra, limit) == n
 
 
+def test_nothing_fits_into_next_to_no_time() -> None:
+    steep = Curve([(1, 1e-3), (2, 1.0)])
+    assert steep.steps_within(1, 0.0, 2.2e-313) == 0
+
+
 @pytest.mark.parametrize("limit", [0.0, -1.0])
 def test_nothing_fits_into_no_time(limit: float) -> None:
     assert Curve(POINTS).steps_within(5, 0.0, limit) == 0

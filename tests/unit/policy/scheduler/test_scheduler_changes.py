@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from support.scheduling import PAIRS, UNIFIED, plain_scheduler, request, worker
+from support.scheduling import PAIRS, UNIFIED, dispatched, plain_scheduler, request, worker
 
 from hfx_sgl.policy.scheduler.facts import Dispatch
 from hfx_sgl.policy.scheduler.scheduler import Scheduler
@@ -17,7 +17,7 @@ def send_all(scheduler: Scheduler, from_s: float, num_seconds: int) -> list[Disp
     """Everything that is sent, each prompt being computed within the second."""
     sent: list[Dispatch] = []
     for second in range(num_seconds):
-        for dispatch in scheduler.decide(from_s + second):
+        for dispatch in dispatched(scheduler, from_s + second):
             scheduler.prefill_over(dispatch.request_id, from_s + second + 0.5)
             sent.append(dispatch)
     return sent
@@ -42,23 +42,23 @@ def test_a_new_worker_is_used(workers: Sequence[tuple[str, Role]]) -> None:
     scheduler = plain_scheduler(workers)
     for n in range(4):
         scheduler.arrive(request(f"r{n}", 500))
-    assert len(scheduler.decide(0.0)) == 2
+    assert len(dispatched(scheduler, 0.0)) == 2
     role = Role.PREFILL if workers is PAIRS else Role.REGULAR
     scheduler.add_worker(worker("new", role))
-    (dispatch,) = scheduler.decide(0.1)
+    (dispatch,) = dispatched(scheduler, 0.1)
     assert (dispatch.prefill_worker_id or dispatch.worker_id) == "new"
 
 
 def test_prefill_workers_never_answer_when_there_is_no_decode_worker() -> None:
     scheduler = plain_scheduler(PAIRS[:2])
     scheduler.arrive(request("a"))
-    assert scheduler.decide(0.0) == []
+    assert dispatched(scheduler, 0.0) == []
     scheduler.add_worker(worker("d", Role.DECODE))
-    (dispatch,) = scheduler.decide(0.1)
+    (dispatch,) = dispatched(scheduler, 0.1)
     assert (dispatch.prefill_worker_id, dispatch.worker_id) == ("p0", "d")
     scheduler.remove_worker("d")
     scheduler.arrive(request("b", at_s=0.2))
-    assert scheduler.decide(5.0) == []
+    assert dispatched(scheduler, 5.0) == []
     scheduler.over("a", 5.0, 1)
 
 
@@ -68,7 +68,7 @@ def test_ends_of_requests_on_workers_that_left_are_understood(
 ) -> None:
     scheduler = plain_scheduler(workers)
     scheduler.arrive(request("a"))
-    scheduler.decide(0.0)
+    dispatched(scheduler, 0.0)
     for worker_id, _ in workers:
         scheduler.remove_worker(worker_id)
     scheduler.prefill_over("a", 0.1)
@@ -84,7 +84,7 @@ def test_a_worker_that_is_back_starts_from_nothing(
 ) -> None:
     scheduler = plain_scheduler(workers, kv_capacity_tokens=1000)
     scheduler.arrive(request("old", 200, block_digests=SHARED[:20]))
-    scheduler.decide(0.0)
+    dispatched(scheduler, 0.0)
     for worker_id, role in workers:
         if is_taken_out_first:
             scheduler.remove_worker(worker_id)
@@ -101,14 +101,14 @@ def test_a_worker_that_is_back_starts_from_nothing(
 def test_a_home_that_left_is_forgotten_by_those_that_wait(is_demoted: bool) -> None:
     scheduler = plain_scheduler(UNIFIED)
     scheduler.arrive(request("before", 500, block_digests=SHARED))
-    scheduler.decide(0.0)
+    dispatched(scheduler, 0.0)
     scheduler.arrive(request("a", 510, ttft_s=0.025 if is_demoted else 0.8, block_digests=SHARED))
     scheduler.arrive(request("long", 3000, ttft_s=3.5))
-    assert [dispatch.request_id for dispatch in scheduler.decide(0.0)] == ["long"]
+    assert [dispatch.request_id for dispatch in dispatched(scheduler, 0.0)] == ["long"]
     scheduler.remove_worker("u0")
     scheduler.remove_worker("u1")
     scheduler.add_worker(worker("u2"))
-    (dispatch,) = scheduler.decide(0.1)
+    (dispatch,) = dispatched(scheduler, 0.1)
     assert (dispatch.request_id, dispatch.worker_id) == ("a", "u2")
     assert dispatch.num_hit_tokens == 0
     assert dispatch.is_on_time is not is_demoted
@@ -119,7 +119,7 @@ def test_a_waiting_request_can_be_withdrawn(workers: Sequence[tuple[str, Role]])
     scheduler = plain_scheduler(workers)
     for n in range(3):
         scheduler.arrive(request(f"r{n}", 200))
-    assert len(scheduler.decide(0.0)) == 2
+    assert len(dispatched(scheduler, 0.0)) == 2
     scheduler.over("r2", 0.1, None)
     assert send_all(scheduler, 1.0, 3) == []
     with pytest.raises(KeyError):
@@ -130,7 +130,7 @@ def test_a_demoted_request_can_be_withdrawn() -> None:
     scheduler = plain_scheduler(UNIFIED[:1])
     scheduler.arrive(request("first", 300, ttft_s=1.0))
     scheduler.arrive(request("late", 900, ttft_s=0.1))
-    scheduler.decide(0.0)
+    dispatched(scheduler, 0.0)
     scheduler.over("late", 0.1, None)
     assert send_all(scheduler, 1.0, 3) == []
 
@@ -139,9 +139,9 @@ def test_a_client_that_leaves_during_its_prefill_frees_the_worker() -> None:
     scheduler = plain_scheduler(PAIRS[1:3])
     scheduler.arrive(request("a", 2000))
     scheduler.arrive(request("b", 100))
-    scheduler.decide(0.0)
+    dispatched(scheduler, 0.0)
     scheduler.over("a", 0.5, None)
-    assert [dispatch.request_id for dispatch in scheduler.decide(0.5)] == ["b"]
+    assert [dispatch.request_id for dispatch in dispatched(scheduler, 0.5)] == ["b"]
 
 
 def test_unknown_requests_are_errors() -> None:
@@ -157,12 +157,12 @@ def test_an_id_is_used_once_at_a_time(is_sent: bool) -> None:
     scheduler = plain_scheduler(UNIFIED)
     scheduler.arrive(request("a"))
     if is_sent:
-        scheduler.decide(0.0)
+        dispatched(scheduler, 0.0)
     with pytest.raises(ValueError, match="a is here already"):
         scheduler.arrive(request("a"))
     scheduler.over("a", 1.0, None)
     scheduler.arrive(request("a", at_s=2.0))
-    assert len(scheduler.decide(2.0)) == 1
+    assert len(dispatched(scheduler, 2.0)) == 1
 
 
 @pytest.mark.parametrize(("is_told", "num_sent"), [(False, 1), (True, 0)])
@@ -170,24 +170,24 @@ def test_answers_in_one_piece_do_not_keep_a_worker_busy(is_told: bool, num_sent:
     scheduler = plain_scheduler(UNIFIED[:1])
     for n in range(5):
         scheduler.arrive(request(f"r{n}", 500, at_s=float(n), is_prefill_told=is_told))
-        scheduler.decide(float(n))
+        dispatched(scheduler, float(n))
     scheduler.over("r0", 6.0, 10)
     scheduler.arrive(request("next", 100, at_s=6.0))
-    assert len(scheduler.decide(6.0)) == num_sent
+    assert len(dispatched(scheduler, 6.0)) == num_sent
 
 
 def test_an_unknown_worker_may_leave() -> None:
     scheduler = plain_scheduler(UNIFIED)
     scheduler.remove_worker("nobody")
     scheduler.arrive(request("a"))
-    assert len(scheduler.decide(0.0)) == 1
+    assert len(dispatched(scheduler, 0.0)) == 1
 
 
 def test_lengths_of_answers_are_learnt() -> None:
     scheduler = plain_scheduler(UNIFIED[:1], kv_capacity_tokens=1000)
     for n in range(60):
         scheduler.arrive(request(f"l{n}", 10, at_s=float(n), max_output_tokens=None))
-        scheduler.decide(float(n))
+        dispatched(scheduler, float(n))
         scheduler.over(f"l{n}", n + 0.5, 10)
     for n in range(12):
         scheduler.arrive(request(f"r{n}", 70, at_s=60.0, max_output_tokens=None))

@@ -4,7 +4,15 @@ import math
 
 import pytest
 from support.played_cluster import PlayedCluster
-from support.scheduling import LOOKAHEAD_S, MARGIN_S, PAIRS, UNIFIED, plain_scheduler, request
+from support.scheduling import (
+    LOOKAHEAD_S,
+    MARGIN_S,
+    PAIRS,
+    UNIFIED,
+    dispatched,
+    plain_scheduler,
+    request,
+)
 
 from hfx_sgl.policy.scheduler.config import SchedulerConfig
 from hfx_sgl.policy.scheduler.facts import Dispatch, RequestFacts
@@ -22,19 +30,19 @@ def sent_ids(dispatches: list[Dispatch]) -> list[str]:
 def test_an_idle_unified_cluster_is_sent_to_at_once() -> None:
     scheduler = plain_scheduler(UNIFIED)
     scheduler.arrive(request("a", 200, ttft_s=1.0))
-    (dispatch,) = scheduler.decide(0.0)
+    (dispatch,) = dispatched(scheduler, 0.0)
     assert (dispatch.request_id, dispatch.worker_id) == ("a", "u0")
     assert dispatch.prefill_worker_id is None
     assert dispatch.is_on_time
     assert dispatch.predicted_prefill_s == pytest.approx(0.2)
     assert dispatch.num_hit_tokens == 0
-    assert scheduler.decide(0.0) == []
+    assert dispatched(scheduler, 0.0) == []
 
 
 def test_an_idle_pair_is_sent_to_at_once() -> None:
     scheduler = plain_scheduler(PAIRS)
     scheduler.arrive(request("a", 200))
-    (dispatch,) = scheduler.decide(0.0)
+    (dispatch,) = dispatched(scheduler, 0.0)
     assert (dispatch.prefill_worker_id, dispatch.worker_id) == ("p0", "d0")
 
 
@@ -42,13 +50,13 @@ def test_every_idle_worker_gets_one() -> None:
     scheduler = plain_scheduler(PAIRS)
     for name in "abc":
         scheduler.arrive(request(name, 200))
-    assert [dispatch.prefill_worker_id for dispatch in scheduler.decide(0.0)] == ["p0", "p1"]
+    assert [dispatch.prefill_worker_id for dispatch in dispatched(scheduler, 0.0)] == ["p0", "p1"]
 
 
 def test_without_workers_everybody_waits() -> None:
     scheduler = plain_scheduler(())
     scheduler.arrive(request("a"))
-    assert scheduler.decide(0.0) == []
+    assert dispatched(scheduler, 0.0) == []
     assert scheduler.next_decision_s(0.0) == math.inf
 
 
@@ -59,11 +67,17 @@ def test_a_prompt_waits_while_the_one_before_takes_long(
     scheduler = plain_scheduler(workers)
     scheduler.arrive(request("a", 200))
     scheduler.arrive(request("b", 200))
-    assert sent_ids(scheduler.decide(0.0)) == ["a"]
+    assert sent_ids(dispatched(scheduler, 0.0)) == ["a"]
     wanted_s = scheduler.next_decision_s(0.0)
     assert 0.2 - LOOKAHEAD_S - 1e-9 <= wanted_s < 0.2
-    assert scheduler.decide(wanted_s - 0.001) == []
-    assert sent_ids(scheduler.decide(wanted_s)) == ["b"]
+    assert dispatched(scheduler, wanted_s - 0.001) == []
+    assert sent_ids(dispatched(scheduler, wanted_s)) == ["b"]
+    # Nothing but that the worker may turn out to be stuck.
+    assert scheduler.next_decision_s(wanted_s) > 1.0
+    scheduler.prefill_over("a", wanted_s)
+    assert dispatched(scheduler, wanted_s) == []
+    scheduler.prefill_over("a", wanted_s)
+    assert dispatched(scheduler, wanted_s) == []
     assert scheduler.next_decision_s(wanted_s) == math.inf
 
 
@@ -71,16 +85,16 @@ def test_short_prompts_are_sent_together() -> None:
     scheduler = plain_scheduler(ONE_PAIR)
     for name in "abcdef":
         scheduler.arrive(request(name, 12))
-    assert sent_ids(scheduler.decide(0.0)) == ["a", "b", "c"]
+    assert sent_ids(dispatched(scheduler, 0.0)) == ["a", "b", "c"]
 
 
 def test_a_prompt_that_is_computed_early_makes_place() -> None:
     scheduler = plain_scheduler(ONE_PAIR)
     scheduler.arrive(request("a", 200))
     scheduler.arrive(request("b", 200))
-    scheduler.decide(0.0)
+    dispatched(scheduler, 0.0)
     scheduler.prefill_over("a", 0.1)
-    assert sent_ids(scheduler.decide(0.1)) == ["b"]
+    assert sent_ids(dispatched(scheduler, 0.1)) == ["b"]
 
 
 @EITHER
@@ -183,11 +197,13 @@ def test_says_when_to_ask_again() -> None:
     assert scheduler.next_decision_s(0.0) == math.inf
     scheduler.arrive(request("a", 100))
     scheduler.arrive(request("b", 100))
-    scheduler.decide(0.0)
+    dispatched(scheduler, 0.0)
     wanted_s = scheduler.next_decision_s(0.0)
     assert 0.0 < wanted_s < 0.1
     # No room for the second, whatever the time: only an event helps.
-    assert scheduler.decide(wanted_s) == []
+    assert dispatched(scheduler, wanted_s) == []
+    scheduler.prefill_over("a", wanted_s)
+    assert dispatched(scheduler, wanted_s) == []
     assert scheduler.next_decision_s(wanted_s) == math.inf
 
 
@@ -201,9 +217,9 @@ def test_the_late_get_no_more_than_their_share() -> None:
 def test_one_long_prompt_does_not_stop_the_workers_beside_it() -> None:
     scheduler = plain_scheduler(PAIRS)
     scheduler.arrive(request("long", 5000))
-    scheduler.decide(0.0)
+    dispatched(scheduler, 0.0)
     scheduler.arrive(request("urgent", 100, ttft_s=0.5))
-    (dispatch,) = scheduler.decide(0.0)
+    (dispatch,) = dispatched(scheduler, 0.0)
     assert (dispatch.prefill_worker_id, dispatch.is_on_time) == ("p1", True)
 
 
@@ -212,12 +228,12 @@ def test_several_workers_are_faster_than_one() -> None:
     scheduler.arrive(request("a", 500, ttft_s=0.60))
     scheduler.arrive(request("b", 450, ttft_s=0.65))
     # On one worker the longer would have to step back.
-    assert sent_ids(scheduler.decide(0.0)) == ["a", "b"]
+    assert sent_ids(dispatched(scheduler, 0.0)) == ["a", "b"]
 
 
 @pytest.mark.parametrize(("margins", "is_on_time"), [(0.5, False), (1.5, True)])
 def test_a_margin_is_kept_before_the_promise(margins: float, is_on_time: bool) -> None:
-    scheduler = plain_scheduler(ONE_PAIR)
+    scheduler = plain_scheduler(ONE_UNIFIED)
     scheduler.arrive(request("a", 100, ttft_s=0.1 + margins * MARGIN_S))
-    (dispatch,) = scheduler.decide(0.0)
+    (dispatch,) = dispatched(scheduler, 0.0)
     assert dispatch.is_on_time is is_on_time

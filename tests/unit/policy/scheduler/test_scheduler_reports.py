@@ -1,7 +1,7 @@
 """What the scheduler learns from what workers report."""
 
 import pytest
-from support.scheduling import plain_models, request, worker
+from support.scheduling import dispatched, plain_models, request, worker
 
 from hfx_sgl.policy.latency.models import LatencyModels
 from hfx_sgl.policy.latency.prior import LatencyPrior
@@ -32,11 +32,11 @@ def one_worker(models: LatencyModels) -> Scheduler:
 
 def compute(scheduler: Scheduler, n: int, num_tokens: int = 100) -> None:
     """One prompt, from arrival to the end."""
-    scheduler.arrive(request(f"r{n}", num_tokens, at_s=10.0 * n))
-    (dispatch,) = scheduler.decide(10.0 * n)
+    scheduler.arrive(request(f"r{n}", num_tokens, at_s=float(n)))
+    (dispatch,) = dispatched(scheduler, float(n))
     assert dispatch.request_id == f"r{n}"
-    scheduler.prefill_over(f"r{n}", 10.0 * n + 1.0)
-    scheduler.over(f"r{n}", 10.0 * n + 2.0, 5)
+    scheduler.prefill_over(f"r{n}", n + 0.5)
+    scheduler.over(f"r{n}", n + 0.7, 5)
 
 
 def test_a_slower_device_is_found_out() -> None:
@@ -98,7 +98,7 @@ def test_a_complete_answer_shows_that_its_prompt_was_computed() -> None:
     scheduler.report("w", report())
     for n in range(2):
         scheduler.arrive(request(f"r{n}", 100, at_s=10.0 * n))
-        scheduler.decide(10.0 * n)
+        dispatched(scheduler, 10.0 * n)
         # The second client leaves: nobody knows whether its prompt was computed.
         scheduler.over(f"r{n}", 10.0 * n + 1.0, 7 if n == 0 else None)
         scheduler.report("w", report(100 * (n + 1), 0.1 * (n + 1)))

@@ -1,11 +1,16 @@
 import pytest
 from support.scheduling import entry
 
+from hfx_sgl.policy.scheduler.entry import Entry
 from hfx_sgl.policy.scheduler.queue import WaitingQueue
 
 
+def ignore(entry: Entry) -> None:
+    """Nothing has changed."""
+
+
 def sequences(queue: WaitingQueue, now_s: float, num_entries: int = 10) -> list[int]:
-    return [found.sequence for found in queue.urgent(num_entries, now_s)]
+    return [found.sequence for found in queue.urgent(num_entries, now_s, ignore)[0]]
 
 
 def test_urgent_goes_by_deadline_then_by_arrival() -> None:
@@ -34,7 +39,7 @@ def test_on_time_to_the_last_moment() -> None:
 
 def test_oldest_and_shortest_of_the_demoted() -> None:
     queue = WaitingQueue()
-    assert (queue.oldest_demoted(), queue.shortest_demoted()) == (None, None)
+    assert (queue.oldest_demoted(), queue.shortest_demoted(1)) == (None, [])
     entries = [
         entry(sequence, deadline_s=1.0 - sequence / 10, service_s=service_s)
         for sequence, service_s in enumerate([4.0, 3.0, 2.0, 3.0])
@@ -43,11 +48,11 @@ def test_oldest_and_shortest_of_the_demoted() -> None:
         queue.add(added)
     assert sequences(queue, 1.0) == []
     gone = []
-    while (shortest := queue.shortest_demoted()) is not None:
+    while shortest := queue.shortest_demoted(1):
         oldest = queue.oldest_demoted()
         assert oldest is entries[0]
-        queue.remove(shortest)
-        gone.append(shortest.sequence)
+        queue.remove(shortest[0])
+        gone.append(shortest[0].sequence)
     assert gone == [2, 1, 3, 0]
     assert queue.oldest_demoted() is None
     assert len(queue) == 0
@@ -58,7 +63,7 @@ def test_the_next_oldest_follows_one_that_left() -> None:
     entries = [entry(sequence, deadline_s=0.5) for sequence in range(3)]
     for added in reversed(entries):
         queue.add(added)
-    queue.urgent(10, 1.0)
+    queue.urgent(10, 1.0, ignore)
     queue.remove(entries[0])
     assert queue.oldest_demoted() is entries[1]
 
@@ -70,10 +75,10 @@ def test_a_demoted_one_is_found_after_its_service_time_changed() -> None:
     ]
     for added in entries:
         queue.add(added)
-    queue.urgent(10, 1.0)
+    queue.urgent(10, 1.0, ignore)
     entries[0].service_s = 50.0
     queue.remove(entries[0])
-    assert queue.shortest_demoted() is entries[1]
+    assert queue.shortest_demoted(1) == [entries[1]]
     assert queue.num_demoted == 2
 
 
@@ -95,7 +100,7 @@ def test_removing_twice_is_an_error(now_s: float) -> None:
     added = entry(0)
     queue.add(added)
     queue.add(entry(1))
-    queue.urgent(10, now_s)
+    queue.urgent(10, now_s, ignore)
     queue.remove(added)
     with pytest.raises(KeyError, match="r0"):
         queue.remove(added)

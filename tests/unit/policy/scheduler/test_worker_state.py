@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from support.scheduling import entry, worker
+from support.scheduling import entry, plain_models, worker
 
 from hfx_sgl.policy.latency.prefill import PrefillModel
 from hfx_sgl.policy.scheduler.worker_state import WorkerState
@@ -15,7 +15,7 @@ def accounts(state: WorkerState) -> tuple[object, ...]:
 
 
 def test_paired_calls_return_to_nothing() -> None:
-    state = WorkerState(worker("w"))
+    state = WorkerState(worker("w"), plain_models())
     empty = accounts(state)
     entries = [
         entry(
@@ -37,7 +37,7 @@ def test_paired_calls_return_to_nothing() -> None:
 
 
 def test_tightest_tpot_follows_who_is_there() -> None:
-    state = WorkerState(worker("w"))
+    state = WorkerState(worker("w"), plain_models())
     entries = [entry(0, tpot_s=0.05), entry(1, tpot_s=0.02), entry(2, tpot_s=0.02)]
     for added in entries:
         state.add_running(added)
@@ -50,7 +50,7 @@ def test_tightest_tpot_follows_who_is_there() -> None:
 
 
 def test_prompts_follow_one_another() -> None:
-    state = WorkerState(worker("w"))
+    state = WorkerState(worker("w"), plain_models())
     state.add_prompt(entry(0, service_s=1.0), 10.0)
     state.add_prompt(entry(1, service_s=2.0), 10.5)
     assert state.free_at_s == 13.0
@@ -62,7 +62,7 @@ def test_prompts_follow_one_another() -> None:
 
 
 def test_a_stranger_does_not_touch_the_accounts() -> None:
-    state = WorkerState(worker("w"))
+    state = WorkerState(worker("w"), plain_models())
     state.add_running(entry(0))
     before = accounts(state)
     state.running_over(entry(1))
@@ -72,7 +72,7 @@ def test_a_stranger_does_not_touch_the_accounts() -> None:
 
 
 def test_pacing_ends_with_the_last_running_request() -> None:
-    state = WorkerState(worker("w"))
+    state = WorkerState(worker("w"), plain_models())
     state.add_running(entry(0))
     state.paced_until_s = 50.0
     state.running_over(entry(0))
@@ -80,7 +80,7 @@ def test_pacing_ends_with_the_last_running_request() -> None:
 
 
 def test_computed_prompts_are_summed_and_taken_once() -> None:
-    state = WorkerState(worker("w"))
+    state = WorkerState(worker("w"), plain_models())
     first, second = entry(0, num_prompt_tokens=100), entry(1, num_prompt_tokens=500)
     second.hit_tokens = {"w": 480, "other": 499}
     state.prompt_computed(first)
@@ -96,12 +96,12 @@ def test_computed_prompts_are_summed_and_taken_once() -> None:
     ("num_prompt_tokens", "has_room"), [(390, True), (400, True), (401, False)]
 )
 def test_room_counts_what_all_will_fill_in_the_end(num_prompt_tokens: int, has_room: bool) -> None:
-    state = WorkerState(worker("w", kv_capacity_tokens=1000))
+    state = WorkerState(worker("w", kv_capacity_tokens=1000), plain_models(), kv_fill=0.9)
     state.add_running(entry(0, num_prompt_tokens=300, num_output_tokens=100))
     candidate = entry(1, num_prompt_tokens=num_prompt_tokens, num_output_tokens=100)
-    assert state.has_room(candidate, 0.9) is has_room
+    assert (candidate.kv_tokens <= state.room_tokens) is has_room
 
 
 def test_a_single_request_always_has_room() -> None:
-    state = WorkerState(worker("w", kv_capacity_tokens=100))
-    assert state.has_room(entry(0, num_prompt_tokens=5000), 0.9)
+    state = WorkerState(worker("w", kv_capacity_tokens=100), plain_models())
+    assert entry(0, num_prompt_tokens=5000).kv_tokens <= state.room_tokens

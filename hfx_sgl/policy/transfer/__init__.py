@@ -1,0 +1,1 @@
+"""From where weights are taken, and by which way they reach several receivers. Decides only."""

@@ -1,0 +1,1 @@
+"""Keeps the pairs of this router's workers judged, watched and explained."""

@@ -1,0 +1,1 @@
+"""The scheduler's place in the router: late binding, load reports, saved models."""

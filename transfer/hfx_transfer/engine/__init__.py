@@ -1,0 +1,1 @@
+"""Moves bytes between the memories of two processes: one protocol, several backends."""

@@ -1,0 +1,1 @@
+"""The shm backend: memory that processes of one host share."""

@@ -1,0 +1,1 @@
+"""The socket backend: registered slabs over TCP, in pure Python."""

@@ -1,0 +1,1 @@
+"""What this project does with SGLang servers as they are: weights from a peer, hand-off pairs."""

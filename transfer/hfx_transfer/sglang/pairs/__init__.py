@@ -1,0 +1,1 @@
+"""Can two SGLang servers hand KV over to each other, and what do they say when it fails."""

@@ -1,0 +1,5 @@
+import sys
+
+from hfx_transfer.weights.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""`hfx-weights`: serves, pulls and plans from a shell."""
