@@ -52,7 +52,11 @@ def test_no_source_gets_more_than_it_has_leases(task: Task) -> None:
 def test_never_worse_than_simpler_ways(task: Task, config: PlanConfig) -> None:
     found = plan(task, config)
     simple = found.alternatives
-    limits = [simple.chain_s, simple.serial_s if simple.star_s is not None else None, simple.star_s]
+    limits = [simple.chain_s, simple.star_s]
+    # One after the other may be better where it uses a lease again that a plan gives out once.
+    enough = (None, 0, *range(len(task.receivers), 10))
+    if all(source.num_free_leases in enough for source in task.sources):
+        limits.append(simple.serial_s)
     for limit_s in limits:
         if limit_s is not None:
             assert found.last_finish_s <= limit_s * (1 + config.tie_ratio) * ROUNDING

@@ -3,31 +3,26 @@
 The thread that moves a transfer's bytes is the only one to declare it final, after it has left
 the kernel and, on a failure, closed its socket: no byte can arrive later. The first connection
 that fails takes the others with it, so that a hung peer costs one progress timeout and no more.
+
+While the bytes of one read arrive the next is asked for already: between the two the connection
+never waits for a question to cross the network.
 """
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from hfx_sgl.errors import TransferFault
 from hfx_transfer.engine.protocol import Operation, Ticket
 from hfx_transfer.engine.socket import frames
 from hfx_transfer.engine.socket.flow import receive_to, send_from
+from hfx_transfer.engine.socket.jobs import Job, JobQueue
 from hfx_transfer.engine.socket.wire import EndedError, StalledError, Wire
 from hfx_transfer.engine.tickets import LocalTicket, check_span
 from hfx_transfer.memory.slab import Slab
 
 _REFUSALS = {frames.Status.READ_ONLY: TransferFault.INCOMPATIBLE}
 """What no other try would get either; of the rest, another slab or engine may do."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    ticket: LocalTicket
-    local: Slab
-    local_offset: int
-    request: frames.Request
 
 
 class SocketPeer:
@@ -41,16 +36,9 @@ class SocketPeer:
     def __init__(self, wires: Sequence[Wire], remote_size_bytes: int) -> None:
         self._remote_size_bytes = remote_size_bytes
         self._wires = tuple(wires)
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._refusal: TransferFault | None = None
-        self._failure: TransferFault | None = None
-        self._threads = [
-            threading.Thread(target=self._run, args=(wire,), name="hfx-lane", daemon=True)
-            for wire in wires
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._jobs = JobQueue(len(wires))
+        for wire in wires:
+            threading.Thread(target=self._run, args=(wire,), name="hfx-lane", daemon=True).start()
 
     def submit(
         self,
@@ -71,38 +59,32 @@ class SocketPeer:
         )
         ticket = LocalTicket(local)
         request = frames.Request(operation=operation, offset=remote_offset, size_bytes=size_bytes)
-        job = _Job(ticket=ticket, local=local, local_offset=local_offset, request=request)
-        with self._lock:
-            refusal = self._failure or self._refusal
-            if refusal is None:
-                self._jobs.put(job)
+        job = Job(ticket=ticket, local=local, local_offset=local_offset, request=request)
+        refusal = self._jobs.put(job)
         if refusal is not None:
             ticket.fail(refusal)
         return ticket
 
     def close(self) -> None:
         """Let go of the peer once the transfers under way have ended; does not wait for that."""
-        with self._lock:
-            self._refusal = TransferFault.ABORTED
-        self._let_threads_end()
+        self._jobs.close()
 
     def _run(self, wire: Wire) -> None:
-        while (job := self._jobs.get()) is not None:
-            status = self._carry_out(wire, job)
-            if status is None:
-                return
-            if status is frames.Status.OK:
-                job.ticket.finish()
-            else:
-                job.ticket.fail(_REFUSALS.get(status, TransferFault.PEER_FAILED))
-        wire.close()
-
-    def _carry_out(self, wire: Wire, job: _Job) -> frames.Status | None:
-        """Move one transfer's bytes; return the peer's answer, None when the connection failed."""
+        asked: deque[Job] = deque()
+        """Those whose question was sent, in the order in which the answers come."""
         failure = TransferFault.PEER_FAILED
-        status = None
+        is_over = False
         try:
-            status = _move(wire, job)
+            while (job := self._next(wire, asked)) is not None:
+                status = _answer(wire, job)
+                asked.popleft()
+                if not asked:
+                    self._jobs.rest()
+                if status is frames.Status.OK:
+                    job.ticket.finish()
+                else:
+                    job.ticket.fail(_REFUSALS.get(status, TransferFault.PEER_FAILED))
+            is_over = True
         except StalledError:
             failure = TransferFault.STALLED
         except frames.FrameError:
@@ -111,37 +93,41 @@ class SocketPeer:
             pass
         finally:
             # Also when a device's driver raised: no ticket stays running for ever.
-            if status is None:
+            if is_over:
+                wire.close()
+            else:
                 wire.abort()
-                job.ticket.fail(self._give_up(failure))
-        return status
+                self._give_up(failure, asked)
 
-    def _give_up(self, failure: TransferFault) -> TransferFault:
-        """End all connections and fail what waits for one; return why the first one failed."""
-        with self._lock:
-            self._failure = failure = self._failure or failure
+    def _next(self, wire: Wire, asked: deque[Job]) -> Job | None:
+        """Return what is answered next, when it and the one behind it are asked for."""
+        if not asked and (job := self._jobs.take()) is not None:
+            asked.append(job)
+            _ask(wire, job)
+        is_read = bool(asked) and asked[0].request.operation is Operation.READ
+        if is_read and len(asked) == 1 and (ahead := self._jobs.take_ahead()) is not None:
+            asked.append(ahead)
+            _ask(wire, ahead)
+        return asked[0] if asked else None
+
+    def _give_up(self, failure: TransferFault, asked: Sequence[Job]) -> None:
+        """End all connections; fail what waits for one, and what this one was asked for."""
+        failure, left = self._jobs.fail(failure)
         for wire in self._wires:
             wire.shut()
-        while True:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            if job is not None:
-                job.ticket.fail(failure)
-        self._let_threads_end()
-        return failure
-
-    def _let_threads_end(self) -> None:
-        for _ in self._threads:
-            self._jobs.put(None)
+        for job in (*asked, *left):
+            job.ticket.fail(failure)
 
 
-def _move(wire: Wire, job: _Job) -> frames.Status:
+def _ask(wire: Wire, job: Job) -> None:
+    wire.send(frames.encode_request(job.request))
+    if job.request.operation is Operation.WRITE:
+        send_from(wire, job.local, job.local_offset, job.request.size_bytes)
+
+
+def _answer(wire: Wire, job: Job) -> frames.Status:
+    """Return what the peer says; if that is OK, a read's bytes are in place."""
     request = job.request
-    wire.send(frames.encode_request(request))
-    if request.operation is Operation.WRITE:
-        send_from(wire, job.local, job.local_offset, request.size_bytes)
     status = frames.decode_reply(wire.receive(frames.REPLY_BYTES), request.size_bytes)
     if request.operation is Operation.READ and status is frames.Status.OK:
         receive_to(wire, job.local, job.local_offset, request.size_bytes)
