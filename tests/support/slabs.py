@@ -135,7 +135,7 @@ def _write_for_ever(
         for offset in range(0, handle.size_bytes, span_bytes)
     ]
     while True:
-        push(peer, spans, clock=WallClock(), on_done=lambda span: None)
+        push(peer, spans, clock=WallClock(), on_done=lambda span, digest: None)
 
 
 def _offer(

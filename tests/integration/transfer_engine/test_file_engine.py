@@ -54,7 +54,7 @@ def test_a_file_is_read_whole_and_closed(path: Path, engine: FileEngine) -> None
         )
         for offset in range(0, SIZE, CHUNK)
     ]
-    pull(peer, spans, clock=WallClock(), on_done=lambda span: None)
+    pull(peer, spans, clock=WallClock(), on_done=lambda span, digest: None)
     assert local.view() == pattern(SIZE, 1)
     assert local.num_pins == 0
     peer.close()

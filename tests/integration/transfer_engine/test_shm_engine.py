@@ -53,10 +53,10 @@ def path_of(handle: RegionHandle) -> Path:
 def test_a_slab_is_pulled_and_pushed_whole(source: SlabProcess, engine: ShmEngine) -> None:
     local = HostSlab(SIZE)
     peer = engine.connect(source.handle, first_contact_timeout_s=1)
-    pull(peer, spans(local), clock=WallClock(), on_done=lambda span: None)
+    pull(peer, spans(local), clock=WallClock(), on_done=lambda span, digest: None)
     assert digest(local) == source.digest
     filled(local, 5)
-    push(peer, spans(local), clock=WallClock(), on_done=lambda span: None)
+    push(peer, spans(local), clock=WallClock(), on_done=lambda span, digest: None)
     assert source.digest_by_now() == digest(local) != source.digest
     assert local.num_pins == 0
     peer.close()
@@ -99,7 +99,7 @@ def test_a_slab_that_is_not_writable_is_mapped_for_reading(engine: ShmEngine) ->
         )
         assert (write.poll(), write.fault) == (TicketState.FAILED, TransferFault.INCOMPATIBLE)
         assert local.num_pins == 0
-        pull(peer, spans(local), clock=WallClock(), on_done=lambda span: None)
+        pull(peer, spans(local), clock=WallClock(), on_done=lambda span, digest: None)
         assert digest(local) == source.digest == source.digest_by_now()
         peer.close()
     sweep_dead_names()
@@ -112,7 +112,7 @@ def test_an_owner_that_was_killed_is_unreachable_and_its_name_goes_away(
     source.kill()
     assert path_of(source.handle).exists(), "nobody was left to remove it"
     local = HostSlab(SIZE)
-    pull(peer, spans(local), clock=WallClock(), on_done=lambda span: None)
+    pull(peer, spans(local), clock=WallClock(), on_done=lambda span, digest: None)
     assert digest(local) == source.digest, "who had mapped it keeps the bytes"
     with pytest.raises(TransferError, match=r"owner .* is gone") as caught:
         engine.connect(source.handle, first_contact_timeout_s=1)

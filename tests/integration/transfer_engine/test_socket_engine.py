@@ -77,10 +77,10 @@ def read(peer: Peer, local: Slab, *, offset: int = 0) -> Ticket:
 def test_a_slab_is_pulled_and_pushed_whole(source: SlabProcess, engine: SocketEngine) -> None:
     local = HostSlab(SIZE)
     peer = engine.connect(source.handle, first_contact_timeout_s=CONTACT_S)
-    pull(peer, spans(local), clock=WallClock(), on_done=lambda span: None)
+    pull(peer, spans(local), clock=WallClock(), on_done=lambda span, digest: None)
     assert digest(local) == source.digest
     filled(local, 99)
-    push(peer, spans(local), clock=WallClock(), on_done=lambda span: None)
+    push(peer, spans(local), clock=WallClock(), on_done=lambda span, digest: None)
     assert source.digest_by_now() == digest(local) != source.digest
     assert local.num_pins == 0
     peer.close()
@@ -94,7 +94,7 @@ def pull_and_interfere(
     peer = engine.connect(source.handle, first_contact_timeout_s=CONTACT_S)
     happened_at_s: list[float] = []
 
-    def on_done(span: Span) -> None:
+    def on_done(span: Span, digest: str | None) -> None:
         if not happened_at_s:
             interfere()
             happened_at_s.append(time.monotonic())
@@ -216,7 +216,7 @@ def test_a_slab_that_is_not_writable_is_read_and_keeps_its_bytes() -> None:
         )
         assert (final_state(write), write.fault) == (TicketState.FAILED, TransferFault.INCOMPATIBLE)
         assert source.digest_by_now() == source.digest
-        pull(peer, spans(local), clock=WallClock(), on_done=lambda span: None)
+        pull(peer, spans(local), clock=WallClock(), on_done=lambda span, digest: None)
         assert digest(local) == source.digest, "the one connection lives on"
         peer.close()
         engine.close()
@@ -303,7 +303,7 @@ def test_a_driver_that_raises_leaves_no_ticket_running(
     def fail(*args: object) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr("hfx_transfer.engine.socket.peer.receive_to", fail)
+    monkeypatch.setattr("hfx_transfer.engine.socket.peer.receive_digested", fail)
     tickets = [read(peer, local) for _ in range(3)]
     assert {final_state(ticket) for ticket in tickets} == {TicketState.FAILED}
     assert local.num_pins == 0

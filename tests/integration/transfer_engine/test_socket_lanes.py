@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+import xxhash
 from hfx_transfer.engine.protocol import Operation, Ticket, TicketState
 from hfx_transfer.engine.socket import frames
 from hfx_transfer.engine.socket.peer import SocketPeer
 from hfx_transfer.engine.socket.wire import Wire
 from hfx_transfer.memory.host import HostSlab
 from hfx_transfer.memory.slab import Slab
+from support.slabs import MIB, pattern
 
 from hfx_sgl.clock import WallClock
 from hfx_sgl.errors import TransferFault
@@ -138,6 +140,33 @@ def test_a_refusal_of_one_is_none_of_the_next(connect: Connect, local: HostSlab)
     answer(other, 1)
     assert final_state(tickets[0]) is TicketState.FAILED
     assert final_state(tickets[1]) is TicketState.DONE
+
+
+@pytest.mark.parametrize("size_bytes", [1, 600_000, MIB, MIB + 1, 9 * MIB + 3])
+def test_a_read_is_digested_as_it_comes(size_bytes: int) -> None:
+    here = HostSlab(size_bytes)
+    sent = pattern(size_bytes, 5)
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        ours = socket.create_connection(listener.getsockname())
+        wire = Wire(ours, WallClock(), progress_timeout_s=20.0)
+        # Who waits for more than there is to come does so for ever, without looks at the clock.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, bytes(16))
+        peer = SocketPeer([wire], size_bytes)
+        stack.callback(peer.close)
+        other = stack.enter_context(listener.accept()[0])
+        ticket = peer.submit(
+            Operation.READ, here, local_offset=0, remote_offset=0, size_bytes=size_bytes
+        )
+        other.recv(frames.REQUEST_BYTES, socket.MSG_WAITALL)
+        other.sendall(frames.encode_reply(frames.Status.OK, size_bytes))
+        # In uneven pieces, each of which is there before the next is sent.
+        for begin in range(0, size_bytes, 333_333):
+            other.sendall(sent[begin : begin + 333_333])
+            time.sleep(0.01)
+        assert final_state(ticket) is TicketState.DONE
+    assert here.view() == sent
+    assert ticket.digest == xxhash.xxh3_128_hexdigest(sent)
 
 
 def test_closed_it_carries_out_what_was_begun(connect: Connect, local: HostSlab) -> None:

@@ -41,11 +41,11 @@ def test_several_slabs_are_read_and_written() -> None:
         assert handle.size_bytes == sizes_bytes[number]
         local = HostSlab(handle.size_bytes)
         peer = engine.connect(handle, first_contact_timeout_s=5)
-        pull(peer, spans(local, 8 * MIB), clock=WallClock(), on_done=lambda span: None)
+        pull(peer, spans(local, 8 * MIB), clock=WallClock(), on_done=lambda span, digest: None)
         expected = pattern(local.size_bytes, number)
         assert bytes(local.view()) == expected
         local.view()[:] = changed = bytes(255 - byte for byte in expected)
-        push(peer, spans(local, 8 * MIB), clock=WallClock(), on_done=lambda span: None)
+        push(peer, spans(local, 8 * MIB), clock=WallClock(), on_done=lambda span, digest: None)
         assert source.digest(number) == xxhash.xxh3_64_hexdigest(changed)
         assert local.num_pins == 0
         peer.close()
@@ -58,7 +58,7 @@ def test_more_transfers_than_the_library_queues_go_through_a_window() -> None:
     engine = MooncakeEngine(SETTINGS)
     local = HostSlab(5000 * 512)
     peer = engine.connect(source.handles[0], first_contact_timeout_s=5)
-    pull(peer, spans(local, 512), clock=WallClock(), on_done=lambda span: None)
+    pull(peer, spans(local, 512), clock=WallClock(), on_done=lambda span, digest: None)
     assert bytes(local.view()) == pattern(local.size_bytes, 0)
 
 

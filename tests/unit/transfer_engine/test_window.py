@@ -42,14 +42,14 @@ class Rig:
         spans: Iterator[Span] | None = None,
         limits: WindowLimits | None = None,
         abort: threading.Event | None = None,
-        on_done: Callable[[Span], None] | None = None,
+        on_done: Callable[[Span, str | None], None] | None = None,
         pause: Callable[[float], None] | None = None,
     ) -> None:
         pull(
             self.peer,
             self.spans() if spans is None else spans,
             clock=self.clock,
-            on_done=on_done or (lambda span: self.done.append(span.remote_offset // CHUNK)),
+            on_done=on_done or (lambda span, digest: self.done.append(span.remote_offset // CHUNK)),
             limits=limits,
             abort=abort,
             pause=pause or self.clock.advance,
@@ -78,7 +78,7 @@ def test_a_push_takes_every_byte_there() -> None:
         rig.peer,
         rig.spans(),
         clock=rig.clock,
-        on_done=lambda span: None,
+        on_done=lambda span, digest: None,
         pause=rig.clock.advance,
     )
     assert rig.local.view() == rig.remote.view()
@@ -113,7 +113,7 @@ def test_spans_are_taken_only_when_there_is_room() -> None:
     rig.pull(
         spans=spans(),
         limits=WindowLimits(window=2),
-        on_done=lambda span: at_report.append((span.remote_offset // CHUNK, len(taken))),
+        on_done=lambda span, digest: at_report.append((span.remote_offset // CHUNK, len(taken))),
     )
     assert all(num_taken <= chunk + 2 for chunk, num_taken in at_report)
     assert len(at_report) == NUM_CHUNKS
@@ -178,7 +178,7 @@ def test_an_abort_begins_nothing_more_and_waits_for_what_is_under_way() -> None:
     abort = threading.Event()
     rig.network.plan(SEED, *[Scripted(polls=2)] * NUM_CHUNKS)
 
-    def stop_at_the_third(span: Span) -> None:
+    def stop_at_the_third(span: Span, digest: str | None) -> None:
         rig.done.append(span.remote_offset // CHUNK)
         if len(rig.done) == 3:
             abort.set()
@@ -194,7 +194,7 @@ def test_a_wrong_digest_ends_the_pull_with_nothing_under_way() -> None:
     rig = Rig()
     rig.network.plan(SEED, Scripted(), Scripted(), Scripted(corrupts=True))
 
-    def verify(span: Span) -> None:
+    def verify(span: Span, digest: str | None) -> None:
         number = span.remote_offset // CHUNK
         if number in differing_chunks(rig.local, rig.remote):
             raise TransferError("bad", fault=TransferFault.DIGEST_MISMATCH)
@@ -208,7 +208,7 @@ def test_a_wrong_digest_ends_the_pull_with_nothing_under_way() -> None:
 def test_an_error_of_the_caller_passes_through_with_nothing_under_way() -> None:
     rig = Rig()
 
-    def fail(span: Span) -> None:
+    def fail(span: Span, digest: str | None) -> None:
         raise KeyError(span.remote_offset)
 
     with pytest.raises(KeyError):

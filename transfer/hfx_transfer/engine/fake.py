@@ -219,6 +219,11 @@ class FakeTicket:
         """Why it failed; None unless it did."""
         return self._ticket.fault
 
+    @property
+    def digest(self) -> str | None:
+        """None is computed."""
+        return self._ticket.digest
+
     def poll(self) -> TicketState:
         """Advance by one step of the script and return where it stands."""
         if self._ticket.poll() is not TicketState.RUNNING:

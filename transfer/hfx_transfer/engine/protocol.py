@@ -73,6 +73,14 @@ class Ticket(Protocol):
         """Why it failed; None unless it did."""
         ...
 
+    @property
+    def digest(self) -> str | None:
+        """The xxh3_128 of what was read, 32 hexadecimal digits; None where none was computed.
+
+        A backend computes it when it sees the bytes while they are in the processor's cache.
+        """
+        ...
+
     def poll(self) -> TicketState:
         """Return where it stands, without waiting; a final state is returned for ever."""
         ...

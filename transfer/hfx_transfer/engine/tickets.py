@@ -12,25 +12,32 @@ class LocalTicket:
     touching the slab.
     """
 
-    __slots__ = ("_fault", "_slab", "_state")
+    __slots__ = ("_digest", "_fault", "_slab", "_state")
 
     def __init__(self, slab: Slab) -> None:
         slab.pin()
         self._slab = slab
         self._state = TicketState.RUNNING
         self._fault: TransferFault | None = None
+        self._digest: str | None = None
 
     @property
     def fault(self) -> TransferFault | None:
         """Why it failed; None unless it did."""
         return self._fault
 
+    @property
+    def digest(self) -> str | None:
+        """What `finish` was told."""
+        return self._digest
+
     def poll(self) -> TicketState:
         """Return where it stands, without waiting."""
         return self._state
 
-    def finish(self) -> None:
-        """All bytes are in place."""
+    def finish(self, digest: str | None = None) -> None:
+        """All bytes are in place, and have this digest where one was computed."""
+        self._digest = digest
         self._slab.unpin()
         self._state = TicketState.DONE
 

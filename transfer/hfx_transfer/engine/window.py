@@ -54,7 +54,7 @@ def pull(
     spans: Iterable[Span],
     *,
     clock: Clock,
-    on_done: Callable[[Span], None],
+    on_done: Callable[[Span, str | None], None],
     limits: WindowLimits | None = None,
     abort: threading.Event | None = None,
     pause: Callable[[float], object] | None = None,
@@ -65,8 +65,9 @@ def pull(
         peer: whom to read from.
         spans: taken one by one, as the window has room; must not block.
         clock: for the drain timeout.
-        on_done: called with each span, in the order in which they finish. Up to `window`
-            transfers go on meanwhile. What it raises ends the pull like a failed transfer.
+        on_done: called with each span and its digest, where the backend computed one, in the
+            order in which they finish. Up to `window` transfers go on meanwhile. What it raises
+            ends the pull like a failed transfer.
         limits: None for the defaults.
         abort: when set, no more is begun, and the pull ends as aborted.
         pause: waits for that many seconds between two polls; None for really waiting.
@@ -84,7 +85,7 @@ def push(
     spans: Iterable[Span],
     *,
     clock: Clock,
-    on_done: Callable[[Span], None],
+    on_done: Callable[[Span, str | None], None],
     limits: WindowLimits | None = None,
     abort: threading.Event | None = None,
     pause: Callable[[float], object] | None = None,
@@ -98,7 +99,7 @@ def _drive(
     peer: Peer,
     spans: Iterable[Span],
     clock: Clock,
-    on_done: Callable[[Span], None],
+    on_done: Callable[[Span, str | None], None],
     limits: WindowLimits | None,
     abort: threading.Event | None,
     pause: Callable[[float], object] | None,
@@ -110,10 +111,10 @@ def _drive(
         while under_way.fill(peer, operation, rest, limits.window):
             if abort is not None and abort.is_set():
                 raise TransferError("the transfer was aborted", fault=TransferFault.ABORTED)
-            for span, fault in under_way.take_final():
-                if fault is not None:
-                    raise _failed(operation, span, fault)
-                on_done(span)
+            for span, ticket in under_way.take_final():
+                if ticket.fault is not None:
+                    raise _failed(operation, span, ticket.fault)
+                on_done(span, ticket.digest)
     except BaseException as error:
         num_left = under_way.drain(clock, limits.drain_timeout_s)
         if num_left and isinstance(error, Exception):
@@ -142,15 +143,15 @@ class _UnderWay:
             self._tickets.append((ticket, span))
         return bool(self._tickets)
 
-    def take_final(self) -> list[tuple[Span, TransferFault | None]]:
-        """Remove and return what is over, with its fault; pause when nothing is."""
-        final: list[tuple[Span, TransferFault | None]] = []
+    def take_final(self) -> list[tuple[Span, Ticket]]:
+        """Remove and return what is over; pause when nothing is."""
+        final: list[tuple[Span, Ticket]] = []
         running = []
         for ticket, span in self._tickets:
             if ticket.poll() is TicketState.RUNNING:
                 running.append((ticket, span))
             else:
-                final.append((span, ticket.fault))
+                final.append((span, ticket))
         self._tickets = running
         if final:
             self._pause_s = _FIRST_PAUSE_S

@@ -215,7 +215,7 @@ class Pump:
                     size_bytes=copy.size_bytes,
                 )
 
-    def _moved(self, span: Span) -> None:
+    def _moved(self, span: Span, _digest: str | None) -> None:
         backend = self._pool.engine.backend
         self._observer.moved(backend, Direction.OUT, span.size_bytes)
 

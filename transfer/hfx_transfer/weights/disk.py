@@ -100,7 +100,7 @@ def read(
                 )
                 for piece in pieces
             )
-            pull(peer, spans, clock=clock, on_done=lambda _: None)
+            pull(peer, spans, clock=clock, on_done=lambda span, digest: None)
         finally:
             peer.close()
 

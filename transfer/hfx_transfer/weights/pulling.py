@@ -139,10 +139,11 @@ class Pulling:
                 size_bytes=chunk.size_bytes,
             )
 
-    def _verify(self, span: Span) -> None:
+    def _verify(self, span: Span, digest: str | None) -> None:
         chunk = self._holding.grid.at(self._holding.slabs.index(span.local), span.local_offset)
         expected = self._holding.identity.digests[chunk.index]
-        if self._digester.digest(span.local, span.local_offset, span.size_bytes) != expected:
+        digest = digest or self._digester.digest(span.local, span.local_offset, span.size_bytes)
+        if digest != expected:
             raise TransferError(
                 f"chunk {chunk.index} is not what its digest says",
                 fault=TransferFault.DIGEST_MISMATCH,

@@ -62,6 +62,11 @@ class MooncakeTicket:
         """
         return self._fault
 
+    @property
+    def digest(self) -> None:
+        """None: the library does not show the bytes on their way."""
+        return None
+
     def poll(self) -> TicketState:
         """Return where it stands, without waiting."""
         with self._lock:
@@ -87,10 +92,11 @@ class MooncakeTicket:
 class RefusedTicket:
     """A transfer that never began."""
 
-    __slots__ = ("fault",)
+    __slots__ = ("digest", "fault")
 
     def __init__(self, fault: TransferFault) -> None:
         self.fault: TransferFault | None = fault
+        self.digest: str | None = None
 
     def poll(self) -> TicketState:
         """Return that it failed."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import xxhash
+
 from hfx_transfer.engine.socket.wire import Wire
 from hfx_transfer.memory.copying import STAGE_BYTES, copy_into, copy_out_of, is_host, new_stage
 from hfx_transfer.memory.slab import Slab
@@ -29,6 +31,21 @@ def receive_to(wire: Wire, slab: Slab, offset: int, size_bytes: int) -> None:
         part = stage[:part_bytes]
         wire.receive_into(part)
         copy_into(slab, part_offset, part)
+
+
+def receive_digested(wire: Wire, slab: Slab, offset: int, size_bytes: int) -> str | None:
+    """Fill a part of a pinned slab, and return the xxh3_128 of what is there now.
+
+    None for a device: what passed through the host's memory would not be it. Raises what
+    `Wire.receive_parts` does.
+    """
+    if not is_host(slab):
+        receive_to(wire, slab, offset, size_bytes)
+        return None
+    hasher = xxhash.xxh3_128()
+    for part in wire.receive_parts(slab.view()[offset : offset + size_bytes]):
+        hasher.update(part)
+    return hasher.hexdigest()
 
 
 def discard(wire: Wire, size_bytes: int) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from hfx_sgl.errors import TransferFault
 from hfx_transfer.engine.protocol import Operation, Ticket
 from hfx_transfer.engine.socket import frames
-from hfx_transfer.engine.socket.flow import receive_to, send_from
+from hfx_transfer.engine.socket.flow import receive_digested, send_from
 from hfx_transfer.engine.socket.jobs import Job, JobQueue
 from hfx_transfer.engine.socket.wire import EndedError, StalledError, Wire
 from hfx_transfer.engine.tickets import LocalTicket, check_span
@@ -76,12 +76,12 @@ class SocketPeer:
         is_over = False
         try:
             while (job := self._next(wire, asked)) is not None:
-                status = _answer(wire, job)
+                status, digest = _answer(wire, job)
                 asked.popleft()
                 if not asked:
                     self._jobs.rest()
                 if status is frames.Status.OK:
-                    job.ticket.finish()
+                    job.ticket.finish(digest)
                 else:
                     job.ticket.fail(_REFUSALS.get(status, TransferFault.PEER_FAILED))
             is_over = True
@@ -125,10 +125,10 @@ def _ask(wire: Wire, job: Job) -> None:
         send_from(wire, job.local, job.local_offset, job.request.size_bytes)
 
 
-def _answer(wire: Wire, job: Job) -> frames.Status:
-    """Return what the peer says; if that is OK, a read's bytes are in place."""
+def _answer(wire: Wire, job: Job) -> tuple[frames.Status, str | None]:
+    """Return what the peer says; if that is OK, a read's bytes are in place and digested."""
     request = job.request
     status = frames.decode_reply(wire.receive(frames.REPLY_BYTES), request.size_bytes)
-    if request.operation is Operation.READ and status is frames.Status.OK:
-        receive_to(wire, job.local, job.local_offset, request.size_bytes)
-    return status
+    if request.operation is Operation.WRITE or status is not frames.Status.OK:
+        return status, None
+    return status, receive_digested(wire, job.local, job.local_offset, request.size_bytes)

@@ -10,6 +10,7 @@ import select
 import socket
 import struct
 import threading
+from collections.abc import Iterator
 
 from hfx_sgl.clock import Clock
 
@@ -18,6 +19,11 @@ _LOOKS_PER_TIMEOUT = 10
 fresh, the next one finds none."""
 
 _LONGEST_LOOK_S = 0.5
+
+_WAKE_BYTES = 512 << 10
+_PART_BYTES = 4 << 20
+"""Parts are what came since the last one, from the first to the second: to be woken for less
+costs more than it wins, and more is not in the processor's cache any more."""
 
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 """An idle connection to a host that vanished is found dead after a minute."""
@@ -72,16 +78,30 @@ class Wire:
         """
         start_s = moved_at_s = self._clock.now_s()
         while target.nbytes:
-            try:
-                num_bytes = self._socket.recv_into(target, 0, socket.MSG_WAITALL)
-            except BlockingIOError:
-                num_bytes = None
-            except OSError as error:
-                raise EndedError(str(error)) from error
-            if num_bytes == 0:
-                raise EndedError("the connection was closed")
+            num_bytes = self._receive(target, socket.MSG_WAITALL)
             moved_at_s = self._look(num_bytes, moved_at_s, start_s + within_s)
             target = target[num_bytes or 0 :]
+
+    def receive_parts(self, target: memoryview) -> Iterator[memoryview]:
+        """Fill `target`; yield each part of it, in order, when it has just come.
+
+        Raises what `receive_into` does.
+        """
+        moved_at_s = self._clock.now_s()
+        # A call that has copied some bytes sleeps until so many more are there, so that the end
+        # would be missed with less than twice as many to come.
+        self._wake_for(_WAKE_BYTES if target.nbytes >= 2 * _WAKE_BYTES else 1)
+        try:
+            while target.nbytes:
+                num_bytes = self._receive(target[:_PART_BYTES], 0)
+                moved_at_s = self._look(num_bytes, moved_at_s, math.inf)
+                if num_bytes:
+                    yield target[:num_bytes]
+                    target = target[num_bytes:]
+                    if target.nbytes < 2 * _WAKE_BYTES:
+                        self._wake_for(1)
+        finally:
+            self._wake_for(1)
 
     def receive(self, num_bytes: int, *, within_s: float = math.inf) -> bytearray:
         """Return that many bytes; see `receive_into`."""
@@ -123,6 +143,22 @@ class Wire:
         with contextlib.suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
+
+    def _receive(self, target: memoryview, flags: int) -> int | None:
+        """Return how many bytes came, None when it was time for a look at the clock."""
+        try:
+            num_bytes = self._socket.recv_into(target, 0, flags)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise EndedError(str(error)) from error
+        if num_bytes == 0:
+            raise EndedError("the connection was closed")
+        return num_bytes
+
+    def _wake_for(self, num_bytes: int) -> None:
+        with contextlib.suppress(OSError):  # It has ended, as the next call finds.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, num_bytes)
 
     def _look(self, num_bytes: int | None, moved_at_s: float, end_s: float) -> float:
         now_s = self._clock.now_s()
