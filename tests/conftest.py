@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 from compiling.modules import problems
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from hfx_sgl.code_form import code_form
 
 ROOT = Path(__file__).parents[1]
 
-# No deadline for one example: a busy machine is no defect, and each test has a time limit.
-settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.register_profile("exploring", deadline=None, print_blob=True)
+# No limits of time for examples: a busy machine is no defect, and each test has its own.
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", _PATIENT, derandomize=True)
+settings.register_profile("exploring", _PATIENT, print_blob=True)
 settings.load_profile("repeatable")
 
 

@@ -333,7 +333,7 @@ def test_a_connection_that_stalls_takes_one_that_crawls_with_it() -> None:
     ("reply", "fault"),
     [
         (frames.encode_reply(frames.Status.OK, 1), TransferFault.PROTOCOL),
-        (struct.pack(">BQ", 77, SIZE), TransferFault.PROTOCOL),
+        (struct.pack(">BQ", 77, SIZE).ljust(frames.REPLY_BYTES), TransferFault.PROTOCOL),
         (b"", TransferFault.PEER_FAILED),
         (frames.encode_reply(frames.Status.UNKNOWN_SLAB, SIZE), TransferFault.PEER_FAILED),
     ],

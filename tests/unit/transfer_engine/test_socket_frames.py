@@ -39,33 +39,24 @@ def test_garbage_is_no_hello(frame: bytes) -> None:
         frames.decode_hello(frame)
 
 
-DECODERS: list[tuple[Callable[[bytes], object], int]] = [
-    (frames.decode_hello, frames.HELLO_BYTES),
-    (frames.decode_welcome, frames.WELCOME_BYTES),
-    (frames.decode_request, frames.REQUEST_BYTES),
-    (lambda frame: frames.decode_reply(frame, 5), frames.REPLY_BYTES),
+_HELLO = frames.encode_hello(frames.Hello(token_digest=bytes(32), slab_id=1, size_bytes=2))
+_REQUEST = frames.encode_request(frames.Request(operation=Operation.READ, offset=0, size_bytes=5))
+DECODERS: list[tuple[Callable[[bytes], object], bytes]] = [
+    (frames.decode_hello, _HELLO),
+    (frames.decode_welcome, frames.encode_welcome(frames.Status.OK)),
+    (frames.decode_request, _REQUEST),
+    (lambda frame: frames.decode_reply(frame, 5), frames.encode_reply(frames.Status.OK, 5)),
 ]
 
 
-@pytest.mark.parametrize(("decode", "length"), DECODERS)
+@pytest.mark.parametrize(("decode", "good"), DECODERS, ids=["hello", "welcome", "request", "reply"])
 def test_whatever_arrives_is_a_frame_or_a_frame_error(
-    decode: Callable[[bytes], object], length: int
+    decode: Callable[[bytes], object], good: bytes
 ) -> None:
-    good = {
-        frames.HELLO_BYTES: frames.encode_hello(
-            frames.Hello(token_digest=bytes(32), slab_id=1, size_bytes=2)
-        ),
-        frames.WELCOME_BYTES: frames.encode_welcome(frames.Status.OK),
-        frames.REQUEST_BYTES: frames.encode_request(
-            frames.Request(operation=Operation.READ, offset=0, size_bytes=5)
-        ),
-        frames.REPLY_BYTES: frames.encode_reply(frames.Status.OK, 5),
-    }[length]
-
     @given(data=st.data())
     def check(data: st.DataObject) -> None:
         frame = bytearray(good)
-        for position in data.draw(st.lists(st.integers(0, length - 1), max_size=4)):
+        for position in data.draw(st.lists(st.integers(0, len(good) - 1), max_size=4)):
             frame[position] = data.draw(st.integers(0, 255))
         try:
             decode(bytes(frame))
@@ -84,3 +75,8 @@ def test_an_answer_to_another_request_is_refused(size_bytes: int) -> None:
 def test_no_token_differs_from_every_token() -> None:
     digests = {frames.token_digest(token) for token in (None, "", "token:", "a", "b")}
     assert len(digests) == 5
+
+
+def test_every_frame_fills_a_line_of_the_cache() -> None:
+    sizes = (frames.HELLO_BYTES, frames.WELCOME_BYTES, frames.REQUEST_BYTES, frames.REPLY_BYTES)
+    assert set(sizes) == {64}

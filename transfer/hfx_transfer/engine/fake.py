@@ -5,6 +5,7 @@ advances only when its ticket is polled.
 """
 
 import itertools
+import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -188,6 +189,10 @@ class FakePeer:
         there = (self._remote.slab, remote_offset)
         source, target = (there, here) if operation is Operation.READ else (here, there)
         return FakeTicket(self._network, self._session, local, source, target, size_bytes)
+
+    def wait(self, pause_s: float) -> None:
+        """Wait for `pause_s`: the end comes with a poll."""
+        threading.Event().wait(pause_s)
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -109,6 +109,15 @@ class Peer(Protocol):
         """
         ...
 
+    def wait(self, pause_s: float) -> None:
+        """Let time pass between two polls of the tickets of this peer, in the one thread that does.
+
+        That is `pause_s`, or where the backend is told of it, the time until one of them ends, of
+        which it waits for a few hundredths of a second at most: who is woken less often leaves
+        more of the processor to those who move bytes.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of the peer; transfers under way end on their own."""
         ...

@@ -1,21 +1,43 @@
 """A ticket that a backend of ours fills in, and the check of what a ticket is asked for."""
 
+import threading
+
 from hfx_sgl.errors import TransferFault
 from hfx_transfer.engine.protocol import TicketState
 from hfx_transfer.memory.slab import Slab
+
+_LONGEST_WAIT_S = 0.02
+"""For who waits for something else as well, and looks at it between two waits."""
+
+
+class News:
+    """Rings when one of a peer's tickets is final. For one thread that waits."""
+
+    def __init__(self) -> None:
+        self._rung = threading.Event()
+
+    def ring(self) -> None:
+        """Wake who waits, or who will."""
+        self._rung.set()
+
+    def wait(self) -> None:
+        """Wait for what rang since the last time, or not for long."""
+        self._rung.wait(_LONGEST_WAIT_S)
+        self._rung.clear()
 
 
 class LocalTicket:
     """One transfer that this process carries out itself; pins its slab until it is final.
 
     `finish` and `fail` are called once, by the thread that moved the bytes and has stopped
-    touching the slab.
+    touching the slab. `news` rings then.
     """
 
-    __slots__ = ("_digest", "_fault", "_slab", "_state")
+    __slots__ = ("_digest", "_fault", "_news", "_slab", "_state")
 
-    def __init__(self, slab: Slab) -> None:
+    def __init__(self, slab: Slab, news: News | None = None) -> None:
         slab.pin()
+        self._news = news
         self._slab = slab
         self._state = TicketState.RUNNING
         self._fault: TransferFault | None = None
@@ -39,13 +61,18 @@ class LocalTicket:
         """All bytes are in place, and have this digest where one was computed."""
         self._digest = digest
         self._slab.unpin()
-        self._state = TicketState.DONE
+        self._end(TicketState.DONE)
 
     def fail(self, fault: TransferFault) -> None:
         """It is over, and not all bytes are in place."""
         self._fault = fault
         self._slab.unpin()
-        self._state = TicketState.FAILED
+        self._end(TicketState.FAILED)
+
+    def _end(self, state: TicketState) -> None:
+        self._state = state
+        if self._news is not None:
+            self._news.ring()
 
 
 def refused(slab: Slab, fault: TransferFault) -> LocalTicket:

@@ -70,7 +70,7 @@ def pull(
             ends the pull like a failed transfer.
         limits: None for the defaults.
         abort: when set, no more is begun, and the pull ends as aborted.
-        pause: waits for that many seconds between two polls; None for really waiting.
+        pause: waits for that many seconds between two polls; None for the peer's own way.
 
     Raises:
         TransferError: a transfer failed, or `abort` was set. Nothing is under way, unless the
@@ -105,7 +105,7 @@ def _drive(
     pause: Callable[[float], object] | None,
 ) -> None:
     limits = limits or WindowLimits()
-    under_way = _UnderWay(pause or threading.Event().wait)
+    under_way = _UnderWay(pause or peer.wait)
     rest = iter(spans)
     try:
         while under_way.fill(peer, operation, rest, limits.window):

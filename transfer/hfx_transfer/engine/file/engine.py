@@ -16,7 +16,7 @@ from hfx_sgl.errors import TransferError, TransferFault
 from hfx_transfer.engine.host import boot_identity
 from hfx_transfer.engine.protocol import Backend, Operation, RegionHandle, Ticket
 from hfx_transfer.engine.settings import EngineSettings
-from hfx_transfer.engine.tickets import LocalTicket, check_span
+from hfx_transfer.engine.tickets import LocalTicket, News, check_span
 from hfx_transfer.engine.workers import CopyWorkers
 from hfx_transfer.memory.copying import STAGE_BYTES, copy_into, is_host, new_stage
 from hfx_transfer.memory.slab import Slab
@@ -108,6 +108,7 @@ class FilePeer:
     """An open file, and threads that read it."""
 
     def __init__(self, file: "_OpenFile", size_bytes: int, num_lanes: int) -> None:
+        self._news = News()
         self._file = file
         self._size_bytes = size_bytes
         self._workers = CopyWorkers(num_lanes)
@@ -131,10 +132,14 @@ class FilePeer:
             size_bytes=size_bytes,
             remote_size_bytes=self._size_bytes,
         )
-        ticket = LocalTicket(local)
+        ticket = LocalTicket(local, self._news)
         read = partial(_read, self._file, remote_offset, local, local_offset, size_bytes)
         self._workers.submit(ticket, read)
         return ticket
+
+    def wait(self, pause_s: float) -> None:
+        """Wait for an end rather than for `pause_s`. See `Peer.wait`."""
+        self._news.wait()
 
     def close(self) -> None:
         """Close the file once the reads under way have ended; does not wait for that."""

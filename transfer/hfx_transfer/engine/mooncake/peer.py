@@ -108,6 +108,10 @@ class MooncakePeer:
             on_final=self._end,
         )
 
+    def wait(self, pause_s: float) -> None:
+        """Wait for `pause_s`: the library tells nobody that a transfer has ended."""
+        threading.Event().wait(pause_s)
+
     def close(self) -> None:
         """Let go of the peer; its link is free when the last ticket was seen final."""
         with self._lock:

@@ -13,7 +13,7 @@ from hfx_transfer.engine.host import shared_memory_identity
 from hfx_transfer.engine.protocol import Backend, Operation, RegionHandle, Ticket
 from hfx_transfer.engine.registry import Registry
 from hfx_transfer.engine.settings import EngineSettings
-from hfx_transfer.engine.tickets import LocalTicket, check_span, refused
+from hfx_transfer.engine.tickets import LocalTicket, News, check_span, refused
 from hfx_transfer.engine.workers import CopyWorkers
 from hfx_transfer.memory.copying import copy_into, copy_out_of
 from hfx_transfer.memory.shared import SharedSlab
@@ -111,6 +111,7 @@ class ShmPeer:
     """One slab of another process, mapped, and threads that copy."""
 
     def __init__(self, remote: SharedSlab, num_lanes: int, *, is_writable: bool) -> None:
+        self._news = News()
         self._is_writable = is_writable
         self._remote = remote
         self._mapped: memoryview | None = remote.view()
@@ -138,11 +139,15 @@ class ShmPeer:
             return refused(local, TransferFault.ABORTED)
         if operation is Operation.WRITE and not self._is_writable:
             return refused(local, TransferFault.INCOMPATIBLE)
-        ticket = LocalTicket(local)
+        ticket = LocalTicket(local, self._news)
         there = mapped[remote_offset : remote_offset + size_bytes]
         move = copy_into if operation is Operation.READ else copy_out_of
         self._workers.submit(ticket, partial(move, local, local_offset, there))
         return ticket
+
+    def wait(self, pause_s: float) -> None:
+        """Wait for an end rather than for `pause_s`. See `Peer.wait`."""
+        self._news.wait()
 
     def close(self) -> None:
         """Unmap the slab once the copies under way have ended; does not wait for that."""

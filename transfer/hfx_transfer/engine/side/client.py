@@ -14,7 +14,7 @@ from hfx_transfer.engine.protocol import Backend, Operation, RegionHandle
 from hfx_transfer.engine.settings import EngineSettings
 from hfx_transfer.engine.side import messages
 from hfx_transfer.engine.side.child import Child
-from hfx_transfer.engine.tickets import LocalTicket, check_span
+from hfx_transfer.engine.tickets import LocalTicket, News, check_span
 from hfx_transfer.memory.slab import Slab
 
 MOONCAKE = "hfx_transfer.engine.mooncake.backend:MooncakeEngine"
@@ -197,6 +197,7 @@ class SidePeer:
     """A peer that the side process has reached."""
 
     def __init__(self, child: Child, number: int, handle: RegionHandle) -> None:
+        self._news = News()
         self._child = child
         self._number = number
         self._handle = handle
@@ -233,9 +234,13 @@ class SidePeer:
             remote_offset=remote_offset,
             size_bytes=size_bytes,
         )
-        ticket = LocalTicket(local)
+        ticket = LocalTicket(local, self._news)
         self._child.submit(command, ticket)
         return ticket
+
+    def wait(self, pause_s: float) -> None:
+        """Wait for an end rather than for `pause_s`. See `Peer.wait`."""
+        self._news.wait()
 
     def close(self) -> None:
         """Let go of the peer; transfers under way end on their own."""

@@ -2,7 +2,10 @@
 
 One connection serves one slab. The client opens with a hello and gets a welcome; then it sends
 requests, and gets a reply to each, in order. A write's bytes follow its request, a read's bytes
-follow its reply if that says ok. All frames have a fixed length, numbers are big-endian.
+follow its reply if that says ok. Numbers are big-endian.
+
+Every frame is as long as a line of the processor's cache, so that the bytes of a slab lie in the
+kernel's buffers as they do in the slab: copied to and from odd places they took a third longer.
 """
 
 import hashlib
@@ -12,12 +15,13 @@ from enum import IntEnum
 
 from hfx_transfer.engine.protocol import Operation
 
-_MAGIC = b"hfx-socket-1"
-_HELLO = struct.Struct(f">{len(_MAGIC)}s32sQQ")
-_WELCOME = struct.Struct(f">{len(_MAGIC)}sB")
-_REQUEST = struct.Struct(">BQQ")
-_REPLY = struct.Struct(">BQ")
+_MAGIC = b"hfx-socket-2"
+_HELLO = struct.Struct(f">{len(_MAGIC)}s32sQQ4x")
+_WELCOME = struct.Struct(f">{len(_MAGIC)}sB51x")
+_REQUEST = struct.Struct(">BQQ47x")
+_REPLY = struct.Struct(">BQ55x")
 
+MAGIC_BYTES = len(_MAGIC)
 HELLO_BYTES = _HELLO.size
 WELCOME_BYTES = _WELCOME.size
 REQUEST_BYTES = _REQUEST.size
@@ -93,6 +97,16 @@ def encode_welcome(status: Status) -> bytes:
     return _WELCOME.pack(_MAGIC, status)
 
 
+def check_magic(begin: bytes | bytearray) -> None:
+    """Look at the first MAGIC_BYTES of a hello or a welcome.
+
+    Raises:
+        FrameError: something else speaks there.
+    """
+    if begin != _MAGIC:
+        raise FrameError(f"not a frame of this protocol: {bytes(begin)!r}")
+
+
 def decode_welcome(frame: bytes | bytearray) -> Status:
     """Return what WELCOME_BYTES bytes say.
 
@@ -140,8 +154,9 @@ def decode_reply(frame: bytes | bytearray, size_bytes: int) -> Status:
 
 
 def _check(frame: bytes | bytearray, layout: struct.Struct) -> None:
-    if len(frame) != layout.size or not frame.startswith(_MAGIC):
-        raise FrameError(f"not a frame of this protocol: {frame[: len(_MAGIC)]!r}")
+    check_magic(frame[:MAGIC_BYTES])
+    if len(frame) != layout.size:
+        raise FrameError(f"a frame of {len(frame)} bytes, not of {layout.size}")
 
 
 def _status(code: int) -> Status:

@@ -18,7 +18,7 @@ from hfx_transfer.engine.socket import frames
 from hfx_transfer.engine.socket.flow import receive_digested, send_from
 from hfx_transfer.engine.socket.jobs import Job, JobQueue
 from hfx_transfer.engine.socket.wire import EndedError, StalledError, Wire
-from hfx_transfer.engine.tickets import LocalTicket, check_span
+from hfx_transfer.engine.tickets import LocalTicket, News, check_span
 from hfx_transfer.memory.slab import Slab
 
 _REFUSALS = {frames.Status.READ_ONLY: TransferFault.INCOMPATIBLE}
@@ -34,6 +34,7 @@ class SocketPeer:
     """
 
     def __init__(self, wires: Sequence[Wire], remote_size_bytes: int) -> None:
+        self._news = News()
         self._remote_size_bytes = remote_size_bytes
         self._wires = tuple(wires)
         self._jobs = JobQueue(len(wires))
@@ -57,13 +58,17 @@ class SocketPeer:
             size_bytes=size_bytes,
             remote_size_bytes=self._remote_size_bytes,
         )
-        ticket = LocalTicket(local)
+        ticket = LocalTicket(local, self._news)
         request = frames.Request(operation=operation, offset=remote_offset, size_bytes=size_bytes)
         job = Job(ticket=ticket, local=local, local_offset=local_offset, request=request)
         refusal = self._jobs.put(job)
         if refusal is not None:
             ticket.fail(refusal)
         return ticket
+
+    def wait(self, pause_s: float) -> None:
+        """Wait for an end rather than for `pause_s`. See `Peer.wait`."""
+        self._news.wait()
 
     def close(self) -> None:
         """Let go of the peer once the transfers under way have ended; does not wait for that."""
