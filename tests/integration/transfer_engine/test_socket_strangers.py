@@ -221,8 +221,15 @@ def test_a_port_of_something_else_is_told_apart(
     source.join()
 
 
-def test_a_port_that_accepts_and_says_nothing_times_out(engine: SocketEngine) -> None:
-    source = FakeSource(lambda connected: _receive_until_closed(connected))
+@pytest.mark.parametrize("said", [b"", frames.encode_welcome(frames.Status.OK)[:-1]])
+def test_a_port_that_accepts_and_says_too_little_times_out(
+    engine: SocketEngine, said: bytes
+) -> None:
+    def talk(connected: socket.socket) -> None:
+        connected.sendall(said)
+        _receive_until_closed(connected)
+
+    source = FakeSource(talk)
     with pytest.raises(TransferError) as caught:
         engine.connect(source.handle, first_contact_timeout_s=0.3)
     assert caught.value.fault is TransferFault.FIRST_CONTACT_TIMEOUT

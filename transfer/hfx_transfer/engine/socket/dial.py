@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 
 from hfx_sgl.clock import Clock
 from hfx_sgl.errors import TransferError, TransferFault
@@ -49,7 +50,7 @@ def dial(
         for _ in range(num_lanes):
             connected = _connect(handle.session, family, address, end_s - clock.now_s())
             wires.append(Wire(connected, clock, progress_timeout_s))
-            _greet(wires[-1], handle.session, hello, end_s - clock.now_s())
+            _greet(wires[-1], handle.session, hello, lambda: end_s - clock.now_s())
     except BaseException:
         for wire in wires:
             wire.abort()
@@ -88,12 +89,12 @@ def _connect(
     return connected
 
 
-def _greet(wire: Wire, session: str, hello: bytes, within_s: float) -> None:
+def _greet(wire: Wire, session: str, hello: bytes, left_s: Callable[[], float]) -> None:
     try:
         wire.send(hello)
-        welcome = wire.receive(frames.MAGIC_BYTES, within_s=within_s)
+        welcome = wire.receive(frames.MAGIC_BYTES, within_s=left_s())
         frames.check_magic(welcome)  # What speaks something else may say less than a whole frame.
-        welcome += wire.receive(frames.WELCOME_BYTES - frames.MAGIC_BYTES, within_s=within_s)
+        welcome += wire.receive(frames.WELCOME_BYTES - frames.MAGIC_BYTES, within_s=left_s())
         status = frames.decode_welcome(welcome)
     except StalledError as error:
         message = "it accepted the connection and says nothing"
