@@ -5,7 +5,7 @@ requests, and gets a reply to each, in order. A write's bytes follow its request
 follow its reply if that says ok. Numbers are big-endian.
 
 Every frame is as long as a line of the processor's cache, so that the bytes of a slab lie in the
-kernel's buffers as they do in the slab: it copies to and from odd addresses more slowly.
+kernel's buffers as they do in the slab, and are not copied to and from odd addresses.
 """
 
 import hashlib

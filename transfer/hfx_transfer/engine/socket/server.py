@@ -133,7 +133,7 @@ class Server:
 def _move(wire: Wire, slab: Slab, request: frames.Request) -> None:
     reply = frames.encode_reply(frames.Status.OK, request.size_bytes)
     if request.operation is Operation.READ:
-        wire.send(reply, is_more_to_come=True)
+        wire.send(reply)
         send_from(wire, slab, request.offset, request.size_bytes)
     else:
         receive_to(wire, slab, request.offset, request.size_bytes)

@@ -22,8 +22,8 @@ _LONGEST_LOOK_S = 0.5
 
 _WAKE_BYTES = 1 << 20
 _PART_BYTES = 4 << 20
-"""Parts are what came since the last one, from the first to the second: to be woken for less
-costs more than it wins, and more is not in the processor's cache any more."""
+"""A part is what came since the last one, from the first to the second: fewer wake-ups than one
+for each packet, and not more than a processor's cache holds."""
 
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 """An idle connection to a host that vanished is found dead after a minute."""
@@ -109,19 +109,18 @@ class Wire:
         self.receive_into(memoryview(frame), within_s=within_s)
         return frame
 
-    def send(self, source: memoryview | bytes, *, is_more_to_come: bool = False) -> None:
-        """Give all of `source` to the kernel, which sends it together with what is to come.
+    def send(self, source: memoryview | bytes) -> None:
+        """Give all of `source` to the kernel.
 
         Raises:
             StalledError: it took none for the progress timeout.
             EndedError: the connection broke.
         """
-        flags = socket.MSG_MORE if is_more_to_come else 0
         rest = memoryview(source)
         moved_at_s = self._clock.now_s()
         while rest.nbytes:
             try:
-                num_bytes = self._socket.send(rest, flags)
+                num_bytes = self._socket.send(rest)
             except BlockingIOError:
                 num_bytes = None
             except OSError as error:
