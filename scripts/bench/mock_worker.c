@@ -8,7 +8,8 @@
  *                       CLOCK_MONOTONIC nanoseconds at which it was written. A prefill worker sends
  *                       one event at once, as SGLang's prefill leg ends with the first token.
  * POST /abort_request:  200; its stream ends when the router closes the connection.
- * GET:                  /health, /v1/models, /v1/loads, /model_info; /server_info for the rest.
+ * GET:                  /health, /v1/models, /model_info; /server_info for the rest. /v1/loads with
+ *                       counters of its own: a prompt takes it PROMPT_US, a decode step INTERVAL_US.
  * On SIGTERM it prints one JSON line with what it counted and exits 0.
  */
 #include "wire.h"
@@ -26,6 +27,8 @@
 #define MAX_EVENTS 512
 #define READ_BYTES 65536
 #define DEFAULT_TOKENS 32
+#define PROMPT_TOKENS 20 /* as COMPLETION says */
+#define PROMPT_US 1      /* so little that the router is what is measured */
 #define IDLE -1
 
 struct connection {
@@ -48,6 +51,10 @@ static int epoll_fd;
 static int64_t interval_ns;
 static const char *role;
 static bool is_prefill;
+/* Of all decode steps: their number, the sums of the running streams b, of the microseconds, of b * b
+ * and of b times the microseconds, and the tokens that came of them. */
+static double num_steps, sum_running, sum_step_us, sum_running_squared, sum_running_us, num_generated;
+static int64_t step_due_ns;
 static int64_t num_posts, num_streams, num_bootstrapped, num_aborts, num_probes, num_accepted;
 static volatile sig_atomic_t is_stopping;
 
@@ -194,7 +201,7 @@ static bool put_empty(int fd)
 
 static bool answer_get(int fd, const char *path)
 {
-    char json[1024];
+    char json[2048];
     num_probes++;
     if (strncmp(path, "/health", 7) == 0)
         return put_empty(fd);
@@ -205,9 +212,14 @@ static bool answer_get(int fd, const char *path)
                  "{\"timestamp\":\"2026-01-01T00:00:00+00:00\",\"version\":\"0.5.23\",\"accelerator\":null,"
                  "\"num_accelerators\":1,\"loads\":[{\"timestamp\":0.0,\"dp_rank\":0,\"num_running_reqs\":%d,"
                  "\"num_waiting_reqs\":0,\"num_waiting_uncached_tokens\":0,\"num_used_tokens\":0,"
-                 "\"num_total_tokens\":0,\"max_total_num_tokens\":1000000,\"max_running_requests\":10000,"
-                 "\"token_usage\":0.0,\"disaggregation\":{\"mode\":\"%s\"}}]}",
-                 num_active, role);
+                 "\"num_total_tokens\":0,\"num_active_tokens\":%d,\"max_total_num_tokens\":1000000,"
+                 "\"max_running_requests\":10000,\"token_usage\":0.0,"
+                 "\"total_prefill_uncached_tokens\":%lld,\"total_prefill_busy_us\":%lld,"
+                 "\"decode_moments\":[%.17g,%.17g,%.17g,%.17g,%.17g,%.17g],"
+                 "\"disaggregation\":{\"mode\":\"%s\"}}]}",
+                 num_active, PROMPT_TOKENS * num_active, (long long)(PROMPT_TOKENS * num_posts),
+                 (long long)(PROMPT_US * num_posts), num_steps, sum_running, sum_step_us,
+                 sum_running_squared, sum_running_us, num_generated, role);
         return put_json(fd, json);
     }
     snprintf(json, sizeof json,
@@ -327,9 +339,25 @@ static void accept_connections(int listener)
 
 /* Write every event that is due. Streams that end or break leave `active` while it is walked:
  * the last one takes their place, so that the walk goes backwards. */
+/* Count one step per interval in which streams run. */
+static void count_step(int64_t now)
+{
+    double step_us = (double)interval_ns / 1000.0;
+    if (is_prefill || num_active == 0 || now < step_due_ns)
+        return;
+    step_due_ns = now + interval_ns;
+    num_steps++;
+    sum_running += num_active;
+    sum_step_us += step_us;
+    sum_running_squared += (double)num_active * num_active;
+    sum_running_us += num_active * step_us;
+    num_generated += num_active;
+}
+
 static void put_due_events(void)
 {
     int64_t now = now_ns();
+    count_step(now);
     for (int index = num_active - 1; index >= 0; index--) {
         int fd = active[index];
         struct connection *connection = &connections[fd];

@@ -12,7 +12,7 @@ _SUFFIX = str(sysconfig.get_config_var("EXT_SUFFIX"))
 
 _PACKAGES: dict[str, tuple[str, ...]] = {
     "hfx_sgl.policy": ("prefix_index",),
-    "hfx_sgl.policy.estimates": ("prompt_tokens",),
+    "hfx_sgl.policy.estimates": ("prompt_size", "prompt_tokens"),
     "hfx_sgl.policy.latency": (
         "decode", "fit", "linear_algebra", "models", "moments", "prefill", "residual", "rls",
         "speed", "transfer", "worker",
@@ -24,12 +24,13 @@ _PACKAGES: dict[str, tuple[str, ...]] = {
     ),
     "hfx_router": ("outbox",),
     "hfx_router.body": ("splice",),
-    "hfx_router.estimates": ("prompts",),
+    "hfx_router.estimates": ("known_hits", "output_limit", "prompts"),
     "hfx_router.exchange": (
         "abort", "base", "gate", "judgement", "leg", "pd", "priority", "promises", "regular",
         "request_headers",
     ),
     "hfx_router.http1": ("body_framing", "request_reader", "response_head", "sse_meter"),
+    "hfx_router.metrics": ("class_labels", "histogram", "recorder", "scheduling_recorder"),
     "hfx_router.scheduling": ("dispatcher", "journal", "place"),
     "hfx_router.server": ("connection",),
     "hfx_router.upstream": ("connection", "pool"),

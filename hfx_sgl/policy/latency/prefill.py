@@ -8,6 +8,10 @@ KNEE_TOKENS = 320
 """About where a device's arithmetic takes as long as reading the weights (H100: 300, A100: 200)."""
 
 
+Features = tuple[float, float, float, float]
+"""What the coefficients of a `PrefillModel` multiply, of one prompt or summed over several."""
+
+
 class PrefillModel:
     """`a0 + a1 * min(n, knee) + a2 * max(n - knee, 0) + a3 * n * (p + n / 2)`.
 
@@ -37,11 +41,13 @@ class PrefillModel:
         return time_s if time_s > FLOOR_S else FLOOR_S
 
     @staticmethod
-    def features(num_new_tokens: int, num_prefix_tokens: int) -> tuple[float, ...]:
+    def features(num_new_tokens: int, num_prefix_tokens: int) -> Features:
         """Return what the coefficients multiply, that of `a0` first."""
         n = num_new_tokens
         pairs = n * (num_prefix_tokens + 0.5 * n)
-        return 1.0, min(n, KNEE_TOKENS), max(n - KNEE_TOKENS, 0), pairs
+        if n > KNEE_TOKENS:
+            return 1.0, KNEE_TOKENS, n - KNEE_TOKENS, pairs
+        return 1.0, n, 0.0, pairs
 
     def total_s(self, features: Sequence[float]) -> float:
         """Return the time of several steps together, from the sums of their features."""
@@ -59,3 +65,8 @@ class PrefillModel:
     def _load(self) -> None:
         self._a0, self._a1, self._a2, self._a3 = self.fit.coefficients
         self._knee_s = self._a0 + self._a1 * KNEE_TOKENS
+
+
+def added(one: Features, other: Features) -> Features:
+    """Return the features of the prompts of both."""
+    return one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3]

@@ -2,6 +2,7 @@
 
 import math
 
+from hfx_sgl.policy.latency.prefill import Features
 from hfx_sgl.policy.scheduler.config import SchedulerConfig
 from hfx_sgl.policy.scheduler.entry import Entry
 from hfx_sgl.policy.scheduler.facts import WorkerReport
@@ -39,11 +40,13 @@ class Learning:
         )
         num_tokens = report.num_prefill_tokens - before.num_prefill_tokens
         busy_s = report.prefill_busy_s - before.prefill_busy_s
-        if computed.num_tokens and num_tokens > 0 and busy_s > 0:
+        if computed.features is not None and num_tokens > 0 and busy_s > 0:
             # The worker knows how much it found in its cache; the scheduler only guesses.
             ratio = num_tokens / computed.num_tokens
-            num_prompts, *rest = computed.features
-            latency.observe_prefills((num_prompts, *(ratio * x for x in rest)), busy_s)
+            num_prompts, few, many, pairs = computed.features
+            latency.observe_prefills(
+                (num_prompts, ratio * few, ratio * many, ratio * pairs), busy_s
+            )
         else:
             latency.observe_prefills((), 0.0)  # what was seen of its speed fades all the same
 
@@ -119,7 +122,7 @@ class Learning:
             state.latency.models.decode.observe(state.num_running, state.context_tokens, step_s)
 
     def _bound_prefill(
-        self, state: WorkerState, features: tuple[float, ...], sent_at_s: float, now_s: float
+        self, state: WorkerState, features: Features, sent_at_s: float, now_s: float
     ) -> None:
         """Correct predictions that answers prove far too high, unless the worker counts itself."""
         report = state.last_report

@@ -1,7 +1,5 @@
 """How many tokens an answer will have: learned per class, bounded by what the client allows."""
 
-import math
-
 _PRIOR_TOKENS = 256.0
 _PRIOR_WEIGHT = 4.0
 _MEMORY = 500.0
@@ -17,8 +15,9 @@ class OutputLengths:
     def expected_tokens(self, class_name: str, max_output_tokens: int | None) -> int:
         """Return what to expect, at least 1."""
         _, mean = self._means.get(class_name, (_PRIOR_WEIGHT, _PRIOR_TOKENS))
-        bound = math.inf if max_output_tokens is None else max_output_tokens
-        return max(1, round(min(mean, bound)))
+        if max_output_tokens is not None and max_output_tokens < mean:
+            mean = float(max_output_tokens)
+        return max(1, round(mean))
 
     def observe(self, class_name: str, num_output_tokens: int) -> None:
         """Learn from a complete answer."""

@@ -1,7 +1,6 @@
 """Chooses who goes next, and where. Changes nothing but the queue's judgement of who is late."""
 
 import math
-from typing import NamedTuple
 
 from hfx_sgl.policy.scheduler.config import OnInfeasible, Order, SchedulerConfig
 from hfx_sgl.policy.scheduler.decision import Reason
@@ -23,15 +22,25 @@ _MAX_LOOKS = 8
 """So many workers are looked at for one request, the least loaded first."""
 
 
-class Move(NamedTuple):
+class Move:
     """Who goes where, and why. On a unified worker both are the same."""
 
-    entry: Entry
-    prefiller: WorkerState
-    decoder: WorkerState
-    reason: Reason
-    extra_s: float
-    """What it costs not to wait for the worker that has its prefix."""
+    __slots__ = ("decoder", "entry", "extra_s", "prefiller", "reason")
+
+    def __init__(
+        self,
+        entry: Entry,
+        prefiller: WorkerState,
+        decoder: WorkerState,
+        reason: Reason,
+        extra_s: float,
+    ) -> None:
+        self.entry = entry
+        self.prefiller = prefiller
+        self.decoder = decoder
+        self.reason = reason
+        self.extra_s = extra_s
+        """What it costs not to wait for the worker that has its prefix."""
 
 
 class Placement:

@@ -288,7 +288,7 @@ class Scheduler:
         return min([at_s for at_s in instants_s if at_s > now_s], default=math.inf)
 
     def _send(self, move: Move, now_s: float) -> Dispatch:
-        entry, prefiller, decoder, reason, _ = move
+        entry, prefiller, decoder, reason = move.entry, move.prefiller, move.decoder, move.reason
         request_id = entry.facts.request_id
         worker_id = prefiller.worker_id
         if entry.grains:

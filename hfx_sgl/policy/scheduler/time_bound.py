@@ -1,12 +1,13 @@
 """What answers prove of times that nobody tells: they took no longer than the answers did."""
 
 import math
-from operator import add
+
+from hfx_sgl.policy.latency.prefill import Features, added
 
 _WINDOW_S = 0.02
 """Prompts that come and go within this are taken together: of each alone less can be said."""
 
-Bound = tuple[tuple[float, ...], float]
+Bound = tuple[Features, float]
 """Sums of the features of prompts, and a time within which one worker computed all of them."""
 
 
@@ -21,26 +22,26 @@ class TimeBound:
 
     def __init__(self) -> None:
         self._began_at_s = self._ended_at_s = -math.inf
-        self._features: tuple[float, ...] = ()
+        self._features: Features | None = None
 
-    def answered(self, features: tuple[float, ...], sent_at_s: float, now_s: float) -> Bound | None:
+    def answered(self, features: Features, sent_at_s: float, now_s: float) -> Bound | None:
         """An answer came, or its prompt is known to be computed; return what a window shows."""
         found = None
         if sent_at_s > self._ended_at_s:
             found = self._take()  # the worker may have had nothing to do in between
-        if not self._features:
+        if self._features is None:
             self._began_at_s = sent_at_s
             self._features = features
         elif sent_at_s >= self._began_at_s:
-            self._features = tuple(map(add, self._features, features))
+            self._features = added(self._features, features)
         self._ended_at_s = now_s
         if now_s - self._began_at_s >= _WINDOW_S:
             return found or self._take()
         return found
 
     def _take(self) -> Bound | None:
-        if not self._features:
+        if self._features is None:
             return None
         bound = self._features, self._ended_at_s - self._began_at_s
-        self._features = ()
+        self._features = None
         return bound

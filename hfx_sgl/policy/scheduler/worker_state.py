@@ -2,11 +2,10 @@
 
 import math
 from collections import Counter
-from operator import add
 from typing import NamedTuple
 
 from hfx_sgl.policy.latency.models import LatencyModels
-from hfx_sgl.policy.latency.prefill import PrefillModel
+from hfx_sgl.policy.latency.prefill import Features, PrefillModel, added
 from hfx_sgl.policy.latency.transfer import TransferModel
 from hfx_sgl.policy.latency.worker import WorkerLatency
 from hfx_sgl.policy.scheduler.entry import Entry
@@ -19,17 +18,18 @@ from hfx_sgl.types import Role
 class Computed(NamedTuple):
     """Prompts computed, by the scheduler's own guess of what the cache held."""
 
-    num_tokens: int = 0
+    num_tokens: int
     """New ones."""
-    features: tuple[float, ...] = ()
-    """Sums of `PrefillModel.features`; empty before the first prompt."""
+    features: Features | None
+    """Summed; None: nothing was."""
 
 
 class WorkerState:
     """Prompts that it was sent and has not computed, and the requests that run on it."""
 
     __slots__ = (
-        "_computed", "_free_at_s", "_num_told", "_over", "_running", "_tpots_s",
+        "_computed_features", "_free_at_s", "_num_computed_tokens", "_num_told", "_over",
+        "_running", "_tpots_s",
         "context_tokens", "counted_share", "counted_start_s", "facts", "is_counted_pile",
         "is_on_probation", "is_prefill_only", "is_ready", "is_stuck", "is_unified", "is_usable",
         "keeps_no_counters", "kv_limit_tokens", "kv_tokens", "last_answered_transfer",
@@ -92,7 +92,8 @@ class WorkerState:
         """How long its KV was expected to be under way; None: its decode worker is not known."""
         self.timing = OwnTiming()
         self.time_bound = TimeBound()
-        self._computed = Computed()
+        self._num_computed_tokens = 0
+        self._computed_features: Features | None = None
         self._running: set[str] = set()
         self._tpots_s: Counter[float] = Counter()
         # The pool's, about its place there:
@@ -157,22 +158,22 @@ class WorkerState:
             self._num_told += 1
             self.told_s += entry.prefill_s
 
-    def prompt_computed(self, entry: Entry) -> tuple[float, ...]:
+    def prompt_computed(self, entry: Entry) -> Features:
         """Its prefill has ended; return its features."""
         num_tokens = entry.facts.num_prompt_tokens
         num_hit_tokens = entry.hit_tokens.get(self.worker_id, 0)
         num_new_tokens = num_tokens - num_hit_tokens
         features = PrefillModel.features(num_new_tokens, num_hit_tokens)
-        before = self._computed
-        self._computed = Computed(
-            before.num_tokens + num_new_tokens,
-            tuple(map(add, before.features, features)) or features,
-        )
+        self._num_computed_tokens += num_new_tokens
+        before = self._computed_features
+        self._computed_features = features if before is None else added(before, features)
         return features
 
     def take_computed(self) -> Computed:
         """Return what was computed since the last call."""
-        computed, self._computed = self._computed, Computed()
+        computed = Computed(self._num_computed_tokens, self._computed_features)
+        self._num_computed_tokens = 0
+        self._computed_features = None
         return computed
 
     def bears(self, ends_at_s: float, now_s: float) -> bool:

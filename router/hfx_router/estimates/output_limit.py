@@ -19,8 +19,7 @@ def max_output_tokens(fields: RoutingFields) -> int | None:
     A value that is no number is none here; the worker refuses it.
     """
     for raw in (fields.max_completion_tokens, fields.max_tokens, fields.max_output_tokens):
-        stated = _whole_number(raw)
-        if stated is not None:
+        if raw is not UNSET and (stated := _whole_number(raw)) is not None:
             return stated
     if fields.messages is not UNSET:
         return None
@@ -31,9 +30,7 @@ def max_output_tokens(fields: RoutingFields) -> int | None:
     return None
 
 
-def _whole_number(raw: Raw | UnsetType) -> int | None:
-    if raw is UNSET:
-        return None
+def _whole_number(raw: Raw) -> int | None:
     digits = bytes(raw)
     return int(digits) if digits.isdigit() and len(digits) < _MAX_DIGITS else None
 

@@ -362,7 +362,7 @@ class Exchange(ABC):
         if head.is_event_stream:
             self._meter = SseMeter()
             return self._meter
-        if self._promise.is_bounded or self._place is not None:
+        if self._place is not None or self._promise.is_bounded:
             self._tail = SseMeter()
         return self._tail
 
@@ -381,7 +381,7 @@ class Exchange(ABC):
         if head.is_event_stream:
             self._meter = SseMeter()
             self._meter.feed(body)
-        elif self._promise.is_bounded or self._place is not None:
+        elif self._place is not None or self._promise.is_bounded:
             self._whole = WholeAnswer(body)
         self._write(body)
         self._end(head.status, "")
@@ -477,8 +477,10 @@ class Exchange(ABC):
         if self._promise is not NO_PROMISE:
             is_met = self._judge(outcome_of(status, error_code), now_s - self.started_s, stream)
         if self._place is not None:
+            # The place knows its applicant: no cycle is left for the collector.
+            place, self._place = self._place, None
             is_complete = status == HTTPStatus.OK and not error_code
-            self._place.ended(status, self._answer_facts() if is_complete else None, stream, is_met)
+            place.ended(status, self._answer_facts() if is_complete else None, stream, is_met)
         if self._slot is not None:
             slot, self._slot = self._slot, None
             assert service.gate is not None

@@ -96,7 +96,8 @@ class Leg:
             return
         self._release()
         if self._connect_task is not None:
-            self._connect_task.cancel()
+            task, self._connect_task = self._connect_task, None
+            task.cancel()
         if self.connection is not None:
             self.connection.abandon()
 

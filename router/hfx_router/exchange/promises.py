@@ -46,7 +46,7 @@ _BOUND_HEADERS: Mapping[bytes, tuple[str, Callable[[float], float]]] = {
 """The families, in the order in which they are believed: ours, llm-d's, SGLang's."""
 
 _SLO_HEADERS = (*_BOUND_HEADERS, CLASS_HEADER)
-_NO_SLO_HEADER = (None,) * len(_SLO_HEADERS)
+_SLO_HEADER_SET = frozenset(_SLO_HEADERS)
 
 _MAX_KNOWN = 4096
 """How many combinations of header values are remembered. Clients say the same again and again; one
@@ -80,9 +80,8 @@ class Promises:
         """
         if not endpoint.infers:
             return NO_PROMISE
-        stated_in_headers = tuple(map(request.fields.get, _SLO_HEADERS))
         is_body_silent = fields.slo is UNSET and fields.slo_class is UNSET
-        asks_nothing = is_body_silent and stated_in_headers == _NO_SLO_HEADER
+        asks_nothing = is_body_silent and _SLO_HEADER_SET.isdisjoint(request.fields)
         if self._has_rules:
             traits = _traits(request, fields, endpoint)
             if asks_nothing:
@@ -92,6 +91,7 @@ class Promises:
             return self._resolver.default
         if not is_body_silent:
             return self._of_stated(request.fields, fields, _UNREAD)
+        stated_in_headers = tuple(map(request.fields.get, _SLO_HEADERS))
         promise = self._known.get(stated_in_headers)
         if promise is None:
             promise = self._of_stated(request.fields, fields, _UNREAD)

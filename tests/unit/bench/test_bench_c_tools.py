@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from bench.results import LoadReport, WorkerCounts
 from bench.toolchain import compile_tool
+from hfx_router.scheduling.load_answer import NoLoads, parse_loads
 from support.mock_worker import RecordingWorker
 from support.raw_client import RawClient, fetch, request_bytes, sse_events
 from support.script import JSON_TYPE, SSE_TYPE, Ending, Script, answer, closed, cut_body, dribbled
@@ -26,6 +27,7 @@ pytestmark = [
 ]
 
 PORT = 22_300
+INTERVAL_US = 2000
 BODY = b'{"messages":[],"stream":%s,"max_tokens":%d}'
 WHOLE = answer(body=b'{"ok":1}')
 
@@ -160,7 +162,7 @@ async def test_the_cpu_time_is_of_the_measured_process(load_client: Path) -> Non
 async def _running(program: Path, role: str) -> AsyncIterator[list[WorkerCounts]]:
     """Run a mock worker; the list gets its counts when it has ended."""
     process = await asyncio.create_subprocess_exec(
-        str(program), str(PORT), role, "2000", stdout=asyncio.subprocess.PIPE
+        str(program), str(PORT), role, str(INTERVAL_US), stdout=asyncio.subprocess.PIPE
     )
     counts: list[WorkerCounts] = []
     try:
@@ -219,6 +221,22 @@ async def test_the_worker_answers_probes(mock_worker: Path, role: str) -> None:
     assert bodies["/model_info"]["disaggregation_mode"] == role
     assert bodies["/v1/models"]["data"][0]["id"] == "mock-model"
     assert bodies["/v1/loads?include=core"]["loads"][0]["num_running_reqs"] == 0
+
+
+async def test_the_worker_counts_prompts_and_steps_as_sglang_does(mock_worker: Path) -> None:
+    async with _running(mock_worker, "null"):
+        await fetch(URL, "POST", CHAT, body=BODY % (b"true", 5))
+        await fetch(URL, "POST", CHAT, body=BODY % (b"false", 5))
+        answered = await fetch(URL, "GET", "/v1/loads?include=core,disagg")
+    loads = parse_loads(bytes(answered.body))
+    assert not isinstance(loads, NoLoads)
+    assert loads[0].total_prefill_uncached_tokens == 2 * 20
+    assert loads[0].total_prefill_busy_us == 2
+    assert loads[0].decode_moments is not None
+    num_steps, sum_running, sum_step_us, *_, num_generated = loads[0].decode_moments
+    assert 1 <= num_steps <= 6  # fewer than tokens where the machine had no time for a step
+    assert sum_running == num_generated == num_steps
+    assert sum_step_us == num_steps * INTERVAL_US
 
 
 async def test_the_worker_takes_requests_in_any_form(mock_worker: Path) -> None:

@@ -15,17 +15,23 @@ COUNTING = WorkerReport(
 
 def test_a_window_takes_what_was_sent_and_answered_within_it() -> None:
     bound = TimeBound()
-    assert bound.answered((1.0, 5.0), 10.0, 10.01) is None
-    assert bound.answered((1.0, 7.0), 9.0, 10.012) is None  # sent before it
-    assert bound.answered((1.0, 6.0), 10.0, 10.013) is None
-    assert bound.answered((1.0, 1.0), 10.011, 10.025) == ((3.0, 12.0), 10.025 - 10.0)
+    assert bound.answered((1.0, 5.0, 0.0, 0.0), 10.0, 10.01) is None
+    assert bound.answered((1.0, 7.0, 0.0, 0.0), 9.0, 10.012) is None  # sent before it
+    assert bound.answered((1.0, 6.0, 0.0, 0.0), 10.0, 10.013) is None
+    assert bound.answered((1.0, 1.0, 0.0, 0.0), 10.011, 10.025) == (
+        (3.0, 12.0, 0.0, 0.0),
+        10.025 - 10.0,
+    )
 
 
 def test_a_window_ends_where_the_worker_may_have_been_idle() -> None:
     bound = TimeBound()
-    assert bound.answered((1.0, 5.0), 10.0, 10.01) is None
-    assert bound.answered((1.0, 2.0), 11.0, 11.001) == ((1.0, 5.0), 10.01 - 10.0)
-    assert bound.answered((1.0, 3.0), 12.0, 12.5) == ((1.0, 2.0), 11.001 - 11.0)
+    assert bound.answered((1.0, 5.0, 0.0, 0.0), 10.0, 10.01) is None
+    assert bound.answered((1.0, 2.0, 0.0, 0.0), 11.0, 11.001) == (
+        (1.0, 5.0, 0.0, 0.0),
+        10.01 - 10.0,
+    )
+    assert bound.answered((1.0, 3.0, 0.0, 0.0), 12.0, 12.5) == ((1.0, 2.0, 0.0, 0.0), 11.001 - 11.0)
 
 
 def answer_at_once(scheduler: Scheduler, num_rounds: int, took_s: float) -> list[int]:

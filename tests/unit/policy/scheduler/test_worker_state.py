@@ -89,7 +89,7 @@ def test_computed_prompts_are_summed_and_taken_once() -> None:
     assert computed.num_tokens == 120
     expected = zip(PrefillModel.features(100, 0), PrefillModel.features(20, 480), strict=True)
     assert computed.features == tuple(a + b for a, b in expected)
-    assert state.take_computed() == (0, ())
+    assert state.take_computed() == (0, None)
 
 
 @pytest.mark.parametrize(
