@@ -11,7 +11,7 @@ FOLDERS = {"hfx_sgl": "", "hfx_router": "router"}
 _SUFFIX = str(sysconfig.get_config_var("EXT_SUFFIX"))
 
 _PACKAGES: dict[str, tuple[str, ...]] = {
-    "hfx_sgl.policy": ("prefix_index",),
+    "hfx_sgl.policy": ("breaker", "prefix_index", "retry"),
     "hfx_sgl.policy.estimates": ("prompt_size", "prompt_tokens"),
     "hfx_sgl.policy.latency": (
         "decode", "fit", "linear_algebra", "models", "moments", "prefill", "residual", "rls",
@@ -22,7 +22,7 @@ _PACKAGES: dict[str, tuple[str, ...]] = {
         "output_lengths", "own_timing", "partners", "placement", "pool", "prefixes", "queue",
         "ranking", "scheduler", "time_bound", "worker_state",
     ),
-    "hfx_router": ("outbox",),
+    "hfx_router": ("auth", "outbox"),
     "hfx_router.body": ("splice",),
     "hfx_router.estimates": ("known_hits", "output_limit", "prompts"),
     "hfx_router.exchange": (
@@ -30,10 +30,11 @@ _PACKAGES: dict[str, tuple[str, ...]] = {
         "request_headers",
     ),
     "hfx_router.http1": ("body_framing", "request_reader", "response_head", "sse_meter"),
-    "hfx_router.metrics": ("class_labels", "histogram", "recorder", "scheduling_recorder"),
+    "hfx_router.metrics": ("class_labels", "histogram", "labels", "recorder", "scheduling_recorder"),
     "hfx_router.scheduling": ("dispatcher", "journal", "place"),
-    "hfx_router.server": ("connection",),
+    "hfx_router.server": ("connection", "front"),
     "hfx_router.upstream": ("connection", "pool"),
+    "hfx_router.workers": ("registry",),
 }  # fmt: skip
 """Those that take the time of a decision or a request. Left out, though used there: modules whose
 classes other code makes by itself (values that are pickled, what msgspec decodes), and packages'

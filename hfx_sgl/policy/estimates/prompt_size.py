@@ -31,16 +31,19 @@ def size_of(prompt_json: bytes, tools_json: bytes = b"") -> PromptSize:
     Args:
         tools_json: the tools of a chat, which its template writes into the prompt.
     """
-    start = prompt_json[:64].lstrip()
-    if start[:1] != b"[":
-        return PromptSize(_text_bytes(prompt_json), 0, None)
-    first = start[1:].lstrip()[:1]
-    if first == b"[" or first.isdigit():
-        # Of numbers, or lists of numbers: each comma stands before one more.
-        return PromptSize(0, 0, prompt_json.count(b",") + 1)
+    is_chat = prompt_json.startswith(b"[{")  # without blanks, as most clients write it
+    if not is_chat:
+        start = prompt_json[:64].lstrip()
+        if start[:1] != b"[":
+            return PromptSize(_text_bytes(prompt_json), 0, None)
+        first = start[1:].lstrip()[:1]
+        if first == b"[" or first.isdigit():
+            # Of numbers, or lists of numbers: each comma stands before one more.
+            return PromptSize(0, 0, prompt_json.count(b",") + 1)
+        is_chat = first == b"{"
     num_media = 0
     num_left_out = 0
-    if first == b"{" and _MEDIUM_URL in prompt_json:
+    if is_chat and _MEDIUM_URL in prompt_json:
         num_media = prompt_json.count(_MEDIUM_KEY)
         num_left_out = _embedded_bytes(prompt_json)
     text_bytes = _text_bytes(prompt_json) - num_left_out
