@@ -30,7 +30,9 @@ _PACKAGES: dict[str, tuple[str, ...]] = {
         "request_headers",
     ),
     "hfx_router.http1": ("body_framing", "request_reader", "response_head", "sse_meter"),
-    "hfx_router.metrics": ("class_labels", "histogram", "labels", "recorder", "scheduling_recorder"),
+    "hfx_router.metrics": (
+        "class_labels", "histogram", "labels", "recorder", "scheduling_recorder",
+    ),
     "hfx_router.scheduling": ("dispatcher", "journal", "place"),
     "hfx_router.server": ("connection", "front"),
     "hfx_router.upstream": ("connection", "pool"),
