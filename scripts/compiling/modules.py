@@ -11,7 +11,7 @@ FOLDERS = {"hfx_sgl": "", "hfx_router": "router"}
 _SUFFIX = str(sysconfig.get_config_var("EXT_SUFFIX"))
 
 _PACKAGES: dict[str, tuple[str, ...]] = {
-    "hfx_sgl.policy": ("breaker", "prefix_index", "retry"),
+    "hfx_sgl.policy": ("prefix_index",),
     "hfx_sgl.policy.estimates": ("prompt_size", "prompt_tokens"),
     "hfx_sgl.policy.latency": (
         "decode", "fit", "linear_algebra", "models", "moments", "prefill", "residual", "rls",
