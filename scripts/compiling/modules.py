@@ -18,9 +18,9 @@ _PACKAGES: dict[str, tuple[str, ...]] = {
         "speed", "transfer", "worker",
     ),
     "hfx_sgl.policy.scheduler": (
-        "entry", "estimates", "explain", "fairness", "handoff", "learning", "on_time",
-        "output_lengths", "own_timing", "partners", "placement", "pool", "prefixes", "queue",
-        "ranking", "scheduler", "time_bound", "worker_state",
+        "by_deadline", "entry", "estimates", "explain", "fairness", "handoff", "hits", "learning",
+        "on_time", "output_lengths", "own_timing", "partners", "placement", "pool", "prefixes",
+        "queue", "ranking", "scheduler", "time_bound", "waiters", "worker_state",
     ),
     "hfx_router": ("auth", "outbox"),
     "hfx_router.body": ("splice",),

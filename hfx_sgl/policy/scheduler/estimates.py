@@ -6,6 +6,7 @@ from hfx_sgl.policy.latency.fit import LatencyFit
 from hfx_sgl.policy.latency.models import LatencyModels
 from hfx_sgl.policy.scheduler.config import SchedulerConfig
 from hfx_sgl.policy.scheduler.entry import Entry
+from hfx_sgl.policy.scheduler.hits import Hits
 from hfx_sgl.policy.scheduler.pool import WorkerPool
 from hfx_sgl.policy.scheduler.prefixes import CachedPrefixes
 from hfx_sgl.policy.scheduler.worker_state import WorkerState
@@ -22,7 +23,11 @@ class Estimates:
     """Predicts for the scheduler, and keeps what was predicted for those that wait up to date."""
 
     def __init__(
-        self, config: SchedulerConfig, models: LatencyModels, prefixes: CachedPrefixes
+        self,
+        config: SchedulerConfig,
+        models: LatencyModels,
+        prefixes: CachedPrefixes,
+        hits: Hits,
     ) -> None:
         self._config = config
         self.prefillers: Mapping[str, WorkerState] = {}
@@ -30,6 +35,7 @@ class Estimates:
         self._models = models
         """Of a prompt that nobody has anything of: those of the first worker."""
         self._prefixes = prefixes
+        self._hits = hits
         self._version = 0
         self._num_observations = models.prefill.fit.num_observations
         self._refreshed_at_s = 0.0
@@ -147,6 +153,7 @@ class Estimates:
         if self._config.prefill_caution:
             service_s *= _cautious_ratio(prefill.fit, self._config.prefill_caution)
         entry.service_s = service_s
+        self._hits.update(entry)
 
 
 def _cautious_ratio(fit: LatencyFit, caution: float) -> float:

@@ -11,6 +11,7 @@ from hfx_sgl.policy.scheduler.on_time import Job, on_time
 from hfx_sgl.policy.scheduler.partners import NOBODY, Partners
 from hfx_sgl.policy.scheduler.pool import WorkerPool
 from hfx_sgl.policy.scheduler.queue import WaitingQueue
+from hfx_sgl.policy.scheduler.waiters import Waiters
 from hfx_sgl.policy.scheduler.worker_state import WorkerState
 
 _SOON_S = 0.001
@@ -72,9 +73,7 @@ class Placement:
         """A worker that gets nothing until there is room for this request."""
         self._is_idle = False
         """Whether most prefill workers have nothing to do."""
-        self._waiters: set[int] = set()
-        """Who waits for the worker with its prefix, by sequence, as long as that stays as it is."""
-        self._waiters_version = -1
+        self._waiters = Waiters(prefillers, decoders)
         self._stuck: set[int] = set()
         """Who could not go anywhere, by sequence, since the last `begin`."""
         self.recheck_at_s = math.inf
@@ -108,14 +107,13 @@ class Placement:
         self._is_calm = False
         pool = self._prefillers
         self._is_idle = 2 * len(pool.ready.states) > pool.num_usable
-        if is_new or pool.version != self._waiters_version:
-            self._waiters.clear()
-            self._waiters_version = pool.version
+        self._waiters.begin((self._barred_ids, self._reserved, self._is_idle), is_new=is_new)
         urgent, late = self._queue.urgent(
             self._config.window, now_s, estimates.look_again, is_new=is_new
         )
         for entry in late:
             self._shares.count(entry, is_kept=False)
+            self._waiters.discard(entry)
         if self._all_wait(urgent):
             kept, spare_s = urgent, 0.0
         else:
@@ -129,7 +127,9 @@ class Placement:
         move = self._hit_move(spare_s, now_s) or self._first_move(kept, now_s)
         if move is None and len(urgent) == self._config.window:
             # All of them wait for their prefixes, or for room; others behind them need not.
-            free = [entry for entry in self._queue.first_free(_MAX_LOOKS) if entry not in urgent]
+            last_key = urgent[-1].key
+            first_free = self._queue.first_free(_MAX_LOOKS)
+            free = [entry for entry in first_free if entry.key > last_key]
             move = self._first_move(free, now_s)
         if move is None and self._estimates.is_exhausted:
             self.recheck_at_s = min(self.recheck_at_s, now_s + _SOON_S)
@@ -165,20 +165,17 @@ class Placement:
         What it saves may be evicted while it waits.
         """
         best: Entry | None = None
-        least_ratio = 1.0 + self._config.hit_gain
-        states = self._prefillers.states
-        for entry in self._queue.feasible[:_MAX_HITS]:
-            if entry.uncached_s < least_ratio * entry.service_s or entry.service_s > spare_s:
-                continue
-            home = states.get(entry.home_id or "")
-            if home is None or not home.is_ready or not entry.is_feasible(now_s):
-                continue
-            if best is None or entry.sequence < best.sequence:
-                best = entry
+        hits, feasible = self._queue.hits, self._queue.feasible
+        for home_id in self._prefillers.ready_ids & hits.home_ids:
+            for entry in hits.of(home_id, feasible[min(len(feasible), _MAX_HITS) - 1]):
+                if entry.service_s > spare_s or not entry.is_feasible(now_s):
+                    continue
+                if best is None or entry.sequence < best.sequence:
+                    best = entry
         if best is None:
             return None
         self._estimates.look_again(best)
-        if best.uncached_s < least_ratio * best.service_s:
+        if not hits.is_much(best):
             return None
         move = self._move(best, now_s)
         return move if move is not None and move.reason is Reason.PREFIX_HOME else None
@@ -188,9 +185,14 @@ class Placement:
         least: Move | None = None
         num_detours = 0
         estimates, steal_extra_s = self._estimates, self._config.steal_extra_s
-        stuck, waiters, ready_ids = self._stuck, self._waiters, self._prefillers.ready_ids
+        stuck, ready_ids = self._stuck, self._prefillers.ready_ids
+        seen, known = self._waiters.seen, self._waiters.known
         for entry in kept:
-            if entry.sequence in stuck or entry.sequence in waiters:
+            sequence = entry.sequence
+            if sequence in known:
+                seen.add(sequence)
+                continue
+            if sequence in seen or sequence in stuck:
                 continue
             is_away = entry.home_id is not None and ready_ids.isdisjoint(entry.hit_tokens)
             if is_away and num_detours >= _MAX_DETOURS:
@@ -198,12 +200,12 @@ class Placement:
             if not estimates.is_exhausted:
                 estimates.look_again(entry)
             if entry.detour_s > steal_extra_s and self._waits(entry, now_s):
-                waiters.add(entry.sequence)
+                seen.add(sequence)
                 continue
             move = self._move(entry, now_s)
             if move is None:
                 # Nor will it be able to go later in this decision, with one worker less ready.
-                stuck.add(entry.sequence)
+                stuck.add(sequence)
                 continue
             if not move.extra_s:
                 return move
@@ -215,6 +217,7 @@ class Placement:
     def sent(self, move: Move) -> None:
         """The move is made, its entry not yet out of the queue."""
         entry = move.entry
+        self._waiters.sent(entry)
         if self._reserved is not None and self._reserved[0] is entry:
             self._reserved = None
         if entry is self._queue.oldest_demoted():
@@ -225,8 +228,13 @@ class Placement:
 
     def gone(self, entry: Entry) -> None:
         """A request left the queue without being sent."""
+        self._waiters.discard(entry)
         if self._reserved is not None and self._reserved[0] is entry:
             self._reserved = None
+
+    def worker_left(self) -> None:
+        """A worker that computed prompts has left, and all that was cached there is gone."""
+        self._waiters.forget()
 
     # --- who ---
 
@@ -266,6 +274,7 @@ class Placement:
                 latest_s - entry.facts.arrived_at_s
             ):
                 self._queue.demote(entry)
+                self._waiters.discard(entry)
 
     def _aged_move(self, spare_s: float, now_s: float) -> Move | None:
         """Return the move of the oldest late request, when its turn has come.
@@ -410,15 +419,15 @@ class Placement:
 
     def _all_wait(self, urgent: list[Entry]) -> bool:
         """Return whether it is known that all of them wait, so that there is nothing to choose."""
-        waiters = self._waiters
-        if self._rejects or len(waiters) < len(urgent) or not urgent:
+        seen = self._waiters.seen
+        if self._rejects or len(seen) < len(urgent) or not urgent:
             return False
-        return all(entry.sequence in waiters for entry in urgent)
+        return all(entry.sequence in seen for entry in urgent)
 
     def _waits(self, entry: Entry, now_s: float) -> bool:
         """Return whether it certainly waits for the worker with its prefix.
 
-        Of those in the window many may do so; to find that out must be cheap.
+        Of those in the window many may do so: it is remembered.
         """
         if entry.home_id is None:
             return False
@@ -428,7 +437,12 @@ class Placement:
         home = pool.states.get(entry.home_id)
         if home is None or not home.can_be_sent_to or not self._may_use(home, entry, pool):
             return False
-        return self._may_wait(entry, home, now_s)
+        if not self._may_wait(entry, home, now_s):
+            return False
+        if not self._estimates.is_exhausted:
+            # Otherwise it may not be judged by what is known of its prefix now.
+            self._waiters.add(entry, home)
+        return True
 
     def _home(self, entry: Entry) -> WorkerState | None:
         """Return the worker that has most of its prefix, when it can go there at some time."""

@@ -29,6 +29,9 @@ class WorkerPool:
         """Them, too."""
         self.version = 0
         """Changes with who is ready or can be used, and when somebody will be ready later."""
+        self.changed_ids: set[str] = set()
+        """Who became ready, cannot be used any more or will be ready later, be it by a little. Who
+        reads it clears it."""
         self._coming = Ranking()
         """The others, by when they will be ready."""
         self._roomy = Ranking()
@@ -83,6 +86,7 @@ class WorkerPool:
             return False
         self._touched.pop(worker_id, None)
         self._leave(state)
+        self.changed_ids.discard(worker_id)
         return True
 
     def touch(self, state: WorkerState) -> None:
@@ -159,6 +163,8 @@ class WorkerPool:
             return
         if state.is_ready or ready_at_s > before_s + _LATER_S:
             self.version += 1
+        if ready_at_s > before_s:
+            self.changed_ids.add(state.worker_id)
         self.ready.discard(state)
         self.ready_ids.discard(state.worker_id)
         state.is_ready = False
@@ -175,9 +181,11 @@ class WorkerPool:
         self.version += 1
         state.is_ready = True
         self.ready_ids.add(state.worker_id)
+        self.changed_ids.add(state.worker_id)
 
     def _leave(self, state: WorkerState) -> None:
         self.version += 1
+        self.changed_ids.add(state.worker_id)
         for ranking in (self.ready, self._coming, self._roomy, self._overdue):
             ranking.discard(state)
         self.most_room_tokens = -self._roomy.lowest if self._roomy.states else 0.0

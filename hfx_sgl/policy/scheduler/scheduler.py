@@ -20,6 +20,7 @@ from hfx_sgl.policy.scheduler.facts import (
 )
 from hfx_sgl.policy.scheduler.fairness import KeptShares
 from hfx_sgl.policy.scheduler.handoff import Handoff, SeenHandoff
+from hfx_sgl.policy.scheduler.hits import Hits
 from hfx_sgl.policy.scheduler.learning import Learning
 from hfx_sgl.policy.scheduler.output_lengths import OutputLengths
 from hfx_sgl.policy.scheduler.partners import Partners
@@ -53,12 +54,13 @@ class Scheduler:
         """Take the models of workers that come without their own, and which pairs may be chosen."""
         self._config = config
         self._pairs = pairs
-        self._queue = WaitingQueue()
+        hits = Hits(config.hit_gain)
+        self._queue = WaitingQueue(hits)
         self._prefixes = CachedPrefixes(config.cache_share, config.prefix_grain_tokens)
         self._lengths = OutputLengths()
         self._models = models
         self._learning = Learning(config)
-        self._estimates = Estimates(config, models, self._prefixes)
+        self._estimates = Estimates(config, models, self._prefixes, hits)
         self._prefillers = WorkerPool(config)
         self._estimates.prefillers = self._prefillers.states
         """Who computes prompts: unified or prefill workers."""
@@ -105,6 +107,7 @@ class Scheduler:
             self._set_handoff_classes()
         if self._prefillers.remove(worker_id):
             self._prefixes.remove_worker(worker_id)
+            self._placement.worker_left()
 
     def _set_handoff_classes(self) -> None:
         self._handoff.set_classes(

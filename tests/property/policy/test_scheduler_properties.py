@@ -160,6 +160,8 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule()
     def decide(self) -> None:
+        # One of them remembers nothing of who waits for a worker with its prefix.
+        self.schedulers[1]._placement._waiters.forget()
         actions, others = (scheduler.decide(self.now_s) for scheduler in self.schedulers)
         assert actions == others, "equal inputs, equal decisions"
         for action in actions:
@@ -284,6 +286,25 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert scheduler._waiting.keys() == self.waiting.keys()
         assert scheduler._sent.keys() == self.sent.keys()
         assert len(scheduler._queue) == len(self.waiting)
+
+    @invariant()
+    def hits_are_found_as_if_each_was_looked_at(self) -> None:
+        queue = self.scheduler._queue
+        expected: dict[str, list[int]] = {}
+        for entry in queue.feasible:
+            is_much = entry.uncached_s >= (1.0 + self.config.hit_gain) * entry.service_s
+            if entry.home_id is not None and is_much:
+                expected.setdefault(entry.home_id, []).append(entry.sequence)
+        found = {
+            home_id: [entry.sequence for entry in queue.hits.of(home_id, queue.feasible[-1])]
+            for home_id in queue.hits.home_ids
+        }
+        assert found == expected
+
+    @invariant()
+    def only_those_wait_for_a_prefix_that_wait(self) -> None:
+        waiting = {entry.sequence for entry in self.scheduler._queue.feasible}
+        assert self.scheduler._placement._waiters.known.keys() <= waiting
 
     def teardown(self) -> None:
         """All who wait are served in the end, and nothing is left of anybody."""
