@@ -8,7 +8,7 @@ from hfx_router.exchange.base import Exchange
 from hfx_router.exchange.leg import Leg
 from hfx_router.scheduling.place import Place
 from support.raw_client import RawClient, request_bytes
-from support.router import RunningRouter, in_mode
+from support.router import RunningRouter, eventually, in_mode
 
 NUM_REQUESTS = 20
 CHAT = b'{"messages":[{"role":"user","content":"hi"}],"stream":%s,"max_tokens":3}'
@@ -55,4 +55,5 @@ async def test_nothing_of_a_request_waits_for_the_collector(mode: str, policy: s
             await ask_often(router, CHAT % is_stream)
         await leave_often(router)
         assert await router.settled() == {}
+        await eventually(lambda: not alive())  # a task that was cancelled ends a turn later
         assert alive() == []
