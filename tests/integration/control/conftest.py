@@ -82,9 +82,14 @@ def default_answers(mode: str) -> dict[str, tuple[int, Any]]:
 
 
 def free_socket() -> socket.socket:
-    """Bind a port below the ephemeral range, where no outgoing connection can be in the way."""
+    """Bind a port below the ephemeral range, where no outgoing connection can be in the way.
+
+    As a server would: without SO_REUSEADDR, what it closes first would keep the port from everybody
+    for another minute.
+    """
     for port in random.Random().sample(range(20_000, 32_000), 50):
         sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind(("127.0.0.1", port))
         except OSError:
