@@ -24,10 +24,11 @@ from hfx_sgl.policy.scheduler.hits import Hits
 from hfx_sgl.policy.scheduler.learning import Learning
 from hfx_sgl.policy.scheduler.output_lengths import OutputLengths
 from hfx_sgl.policy.scheduler.partners import Partners
-from hfx_sgl.policy.scheduler.placement import Move, Placement
+from hfx_sgl.policy.scheduler.placement import Placement
 from hfx_sgl.policy.scheduler.pool import WorkerPool
 from hfx_sgl.policy.scheduler.prefixes import CachedPrefixes
 from hfx_sgl.policy.scheduler.queue import WaitingQueue
+from hfx_sgl.policy.scheduler.sites import Move, Sites
 from hfx_sgl.policy.scheduler.worker_state import WorkerState
 from hfx_sgl.types import Role
 
@@ -75,7 +76,13 @@ class Scheduler:
             self._prefillers,
             self._decoders,
             self._kept,
-            Partners(pairs, self._prefillers, self._decoders),
+            Sites(
+                config,
+                self._estimates,
+                self._prefillers,
+                self._decoders,
+                Partners(pairs, self._prefillers, self._decoders),
+            ),
         )
         self._explainer = Explainer(self._estimates, self._queue, self._prefillers)
         self._sent: dict[str, Entry] = {}
