@@ -26,8 +26,8 @@ _PACKAGES: dict[str, tuple[str, ...]] = {
     "hfx_router.body": ("splice",),
     "hfx_router.estimates": ("known_hits", "output_limit", "prompts"),
     "hfx_router.exchange": (
-        "abort", "base", "gate", "judgement", "leg", "pd", "priority", "promises", "regular",
-        "request_headers",
+        "abort", "answer_facts", "base", "cors", "gate", "judgement", "leg", "pd", "priority",
+        "promises", "regular", "request_headers", "wishes",
     ),
     "hfx_router.http1": ("body_framing", "request_reader", "response_head", "sse_meter"),
     "hfx_router.metrics": (

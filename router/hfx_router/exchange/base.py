@@ -6,26 +6,24 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import ClassVar
 
-from msgspec import UNSET
-
 from hfx_router.body.inspect import (
     PAIRING_FIELDS,
     SLO_FIELDS,
     RoutingFields,
-    batch_size,
     read_routing_fields,
 )
 from hfx_router.body.splice import remove_members
 from hfx_router.errors import error_event, render_error
-from hfx_router.estimates.output_limit import max_output_tokens
-from hfx_router.estimates.tokenizer import PromptText
+from hfx_router.exchange.answer_facts import facts_of_answer, facts_of_stream
 from hfx_router.exchange.client import Client
+from hfx_router.exchange.cors import cors_lines
 from hfx_router.exchange.endpoints import Endpoint
 from hfx_router.exchange.judgement import judge
 from hfx_router.exchange.leg import Leg
 from hfx_router.exchange.promises import ECHO_HEADER, echo_line
 from hfx_router.exchange.request_headers import forwarded_lines
 from hfx_router.exchange.service import Service
+from hfx_router.exchange.wishes import make_wish
 from hfx_router.http1.body_framing import PayloadSink
 from hfx_router.http1.request_reader import ParsedRequest
 from hfx_router.http1.response_head import ResponseHead, render_response_head
@@ -216,20 +214,15 @@ class Exchange(ABC):
     def _wish(self, desk: Desk) -> Wish:
         """Return what the request asks the scheduler for."""
         promise = self._promise
-        fields = self._fields
-        key = self.request.fields.get(b"authorization")
-        return Wish(
-            self._request_id,
-            desk.dispatcher.model_id,
-            promise.class_name or self.endpoint.path,
-            self.started_s,
-            promise.slo,
-            PromptText(fields.prompt_json(), b"" if fields.tools is UNSET else bytes(fields.tools)),
-            batch_size(fields) is not None,
-            max_output_tokens(fields),
-            bool(fields.stream),
-            self.service.config.is_pd,
-            "" if key is None else key.decode("latin-1"),
+        return make_wish(
+            self._fields,
+            self.request.fields,
+            request_id=self._request_id,
+            model_id=desk.dispatcher.model_id,
+            class_name=promise.class_name or self.endpoint.path,
+            started_s=self.started_s,
+            slo=promise.slo,
+            is_pd=self.service.config.is_pd,
         )
 
     @abstractmethod
@@ -298,11 +291,7 @@ class Exchange(ABC):
             lines += b"connection: close\r\n"
         origin = self.request.fields.get(b"origin")
         if origin is not None:
-            origins = self.service.config.cors_origins
-            if not origins:
-                lines += b"access-control-allow-origin: *\r\n"
-            elif origin in origins:
-                lines += b"access-control-allow-origin: %b\r\nvary: Origin\r\n" % origin
+            lines += cors_lines(origin, self.service.config.cors_origins)
         return lines
 
     @abstractmethod
@@ -495,13 +484,8 @@ class Exchange(ABC):
     def _answer_facts(self) -> AnswerFacts:
         """Return what a complete answer says of its length and its prompt's."""
         if self._meter is not None:
-            meter = self._meter
-            num_output_tokens = meter.num_output_tokens(self.endpoint.num_extra_events)
-            return AnswerFacts(num_output_tokens, meter.num_stated_prompt_tokens)
-        answer = self._whole or self._tail
-        if answer is None:
-            return AnswerFacts(None, None)
-        return AnswerFacts(answer.num_stated_tokens, answer.num_stated_prompt_tokens)
+            return facts_of_stream(self._meter, self.endpoint.num_extra_events)
+        return facts_of_answer(self._whole or self._tail)
 
     def _settle(self) -> None:
         """Forget the exchange, unless a subclass has a leg left to wait for."""

@@ -1,0 +1,12 @@
+"""What an answer says of pages that may read it."""
+
+from collections.abc import Collection
+
+
+def cors_lines(origin: bytes, allowed_origins: Collection[bytes]) -> bytes:
+    """Return the header lines for a page of `origin`, each with its line end; none: all may."""
+    if not allowed_origins:
+        return b"access-control-allow-origin: *\r\n"
+    if origin in allowed_origins:
+        return b"access-control-allow-origin: %b\r\nvary: Origin\r\n" % origin
+    return b""
