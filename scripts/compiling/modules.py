@@ -19,8 +19,9 @@ _PACKAGES: dict[str, tuple[str, ...]] = {
     ),
     "hfx_sgl.policy.scheduler": (
         "by_deadline", "entry", "estimates", "explain", "fairness", "handoff", "hits", "learning",
-        "on_time", "output_lengths", "own_timing", "partners", "placement", "pool", "prefixes",
-        "queue", "ranking", "scheduler", "sites", "time_bound", "waiters", "worker_state",
+        "on_time", "output_lengths", "own_timing", "partners", "passed_over", "placement", "pool",
+        "prefixes", "queue", "ranking", "scheduler", "sites", "time_bound", "waiters",
+        "worker_state",
     ),
     "hfx_router": ("auth", "outbox"),
     "hfx_router.body": ("splice",),

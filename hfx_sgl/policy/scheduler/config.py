@@ -86,6 +86,10 @@ class SchedulerConfig:
     this many times its predicted time (that of the slowest tenth) ..."""
     overdue_s: float = 1.0
     """... and this."""
+    passed_over_s: float = 10.0
+    """A prompt is taken back that its prefill worker has not computed so long after one that was
+    sent there later. Far longer than transfers overtake each other, far shorter than the 300 s for
+    which SGLang waits for a hand-off that has got lost."""
     max_recalls: int = 2
     """How often one request is taken back at most."""
 
@@ -109,5 +113,6 @@ class SchedulerConfig:
             at_least("outstanding_s", self.outstanding_s, 0),
             at_least("overdue_ratio", self.overdue_ratio, 1),
             at_least("overdue_s", self.overdue_s, 0),
+            more_than("passed_over_s", self.passed_over_s, 0),
             at_least("max_recalls", self.max_recalls, 0),
         )

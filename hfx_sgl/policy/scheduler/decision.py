@@ -20,6 +20,12 @@ class Reason(StrEnum):
     """Rejected: its promise cannot be kept."""
     STUCK = "stuck"
     """Taken back from a worker that does not get to it."""
+    PASSED_OVER = "passed_over"
+    """Taken back from a prefill worker that has long since computed later ones."""
+
+
+NOT_SENT = frozenset((Reason.INFEASIBLE, Reason.STUCK, Reason.PASSED_OVER))
+"""Decisions that send a request nowhere."""
 
 
 class Candidate(Struct, frozen=True, gc=False):

@@ -43,6 +43,8 @@ class Entry:
     step_s = 0.0
     """Time of a decode step where it was sent, as expected then."""
     sent_at_s = 0.0
+    passed_over_at_s: float | None = None
+    """When its prefill worker had computed one that was sent there later; None: has not."""
     answered_at_s: float | None = None
     """When its prefill worker answered."""
     is_counted = False

@@ -1,6 +1,6 @@
 """Says why a request went where it went, in numbers."""
 
-from hfx_sgl.policy.scheduler.decision import Candidate, Decision, Reason
+from hfx_sgl.policy.scheduler.decision import NOT_SENT, Candidate, Decision, Reason
 from hfx_sgl.policy.scheduler.entry import Entry
 from hfx_sgl.policy.scheduler.estimates import Estimates
 from hfx_sgl.policy.scheduler.pool import WorkerPool
@@ -45,7 +45,7 @@ class Explainer:
     ) -> Decision:
         """Return the decision on a request whose prompt will be computed by then, as expected."""
         facts = entry.facts
-        is_sent = reason is not Reason.INFEASIBLE and reason is not Reason.STUCK
+        is_sent = reason not in NOT_SENT
         return Decision(
             facts.request_id,
             facts.class_name,

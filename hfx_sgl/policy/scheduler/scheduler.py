@@ -24,6 +24,7 @@ from hfx_sgl.policy.scheduler.hits import Hits
 from hfx_sgl.policy.scheduler.learning import Learning
 from hfx_sgl.policy.scheduler.output_lengths import OutputLengths
 from hfx_sgl.policy.scheduler.partners import Partners
+from hfx_sgl.policy.scheduler.passed_over import PassedOver
 from hfx_sgl.policy.scheduler.placement import Placement
 from hfx_sgl.policy.scheduler.pool import WorkerPool
 from hfx_sgl.policy.scheduler.prefixes import CachedPrefixes
@@ -85,6 +86,7 @@ class Scheduler:
             ),
         )
         self._explainer = Explainer(self._estimates, self._queue, self._prefillers)
+        self._passed_over = PassedOver(config.passed_over_s)
         self._sent: dict[str, Entry] = {}
         self._waiting: dict[str, Entry] = {}
         self._num_arrived = 0
@@ -198,6 +200,8 @@ class Scheduler:
             state.num_last_answered_tokens = num_tokens
             state.last_answered_transfer = transfer
             self._learning.prompt_computed(state, entry, now_s - lag_s, decoder)
+            if state.is_prefill_only:
+                self._passed_over.computed(entry, state, now_s)
             self._prompt_over(state, entry, now_s, lag_s)
             state.is_on_probation = False
 
@@ -266,7 +270,9 @@ class Scheduler:
         else:
             self._prefillers.settle_piles(now_s)
         if self._prefillers.next_overdue_s <= now_s:
-            recalled = self._recall(now_s, actions)
+            recalled = self._recall_stuck(now_s, actions)
+        if self._passed_over.next_s <= now_s:
+            recalled += self._recall_passed_over(now_s, actions)
         self._placement.begin(now_s, are_all_new=not self._has_left)
         while self._waiting and (move := self._placement.next_move(now_s)) is not None:
             actions.append(self._send(move, now_s))
@@ -290,11 +296,11 @@ class Scheduler:
         if self._has_recalled:
             return now_s + _RECALL_PAUSE_S
         pool = self._prefillers
-        if not self._waiting:
-            if not pool.has_piles:
-                return math.inf
-            return pool.next_overdue_s if pool.next_overdue_s > now_s else math.inf
-        instants_s = (pool.next_overdue_s, pool.next_ready_s, self._placement.recheck_at_s)
+        instants_s = [self._passed_over.next_s]
+        if self._waiting:
+            instants_s += (pool.next_overdue_s, pool.next_ready_s, self._placement.recheck_at_s)
+        elif pool.has_piles:
+            instants_s.append(pool.next_overdue_s)
         return min([at_s for at_s in instants_s if at_s > now_s], default=math.inf)
 
     def _send(self, move: Move, now_s: float) -> Dispatch:
@@ -309,6 +315,7 @@ class Scheduler:
         entry.prefill_worker_id = worker_id
         entry.worker_id = decoder.worker_id
         entry.sent_at_s = now_s
+        entry.passed_over_at_s = None
         if self._pairs.has_due:
             self._pairs.taken(worker_id, decoder.worker_id, now_s)
         self._placement.sent(move)
@@ -364,7 +371,7 @@ class Scheduler:
             ),
         )
 
-    def _recall(self, now_s: float, actions: list[Action]) -> list[Entry]:
+    def _recall_stuck(self, now_s: float, actions: list[Action]) -> list[Entry]:
         """Take back what waits on workers that are stuck; return it."""
         recalled: list[Entry] = []
         self._prefillers.settle(now_s)
@@ -374,11 +381,27 @@ class Scheduler:
                 is_begun = entry is oldest or not entry.facts.is_prefill_told
                 if is_begun or entry.num_recalls >= self._config.max_recalls:
                     continue
-                actions.append(self._take_back(state, entry, now_s))
+                actions.append(self._take_back(state, entry, now_s, Reason.STUCK))
                 recalled.append(entry)
         return recalled
 
-    def _take_back(self, state: WorkerState, entry: Entry, now_s: float) -> Recall:
+    def _recall_passed_over(self, now_s: float, actions: list[Action]) -> list[Entry]:
+        """Take back what has got lost on its way to workers that compute others; return it."""
+        recalled: list[Entry] = []
+        for entry, state in self._passed_over.take(now_s):
+            # A worker that has left keeps what its driver has ended.
+            is_over = self._sent.get(entry.facts.request_id) is not entry
+            if is_over or entry.num_recalls >= self._config.max_recalls:
+                continue
+            actions.append(self._take_back(state, entry, now_s, Reason.PASSED_OVER))
+            # It was not the worker that did not come back.
+            state.is_stuck = False
+            if self._prefillers.states.get(state.worker_id) is state:
+                self._prefillers.touch(state)
+            recalled.append(entry)
+        return recalled
+
+    def _take_back(self, state: WorkerState, entry: Entry, now_s: float, reason: Reason) -> Recall:
         request_id = entry.facts.request_id
         del self._sent[request_id]
         state.prompt_over(entry, now_s)
@@ -387,7 +410,7 @@ class Scheduler:
             self._running_over(decoder, entry)
         entry.num_recalls += 1
         entry.avoided_ids |= {state.worker_id}
-        decision = self._explainer.decision(entry, now_s, Reason.STUCK, now_s + entry.service_s, ())
+        decision = self._explainer.decision(entry, now_s, reason, now_s + entry.service_s, ())
         entry.worker_id = entry.prefill_worker_id = None
         return Recall(request_id=request_id, decision=decision)
 

@@ -65,6 +65,11 @@ def explanation(decision: Decision, slo: Slo, name_of: NameOf) -> str:
             return f"Sent away {waited}, because its promise could not be kept: {expected}."
         case Reason.STUCK:
             return f"Taken back from {where} that had not begun it {waited}; it waits again."
+        case Reason.PASSED_OVER:
+            return (
+                f"Taken back from {where} {waited}, long after later ones were computed there: its "
+                "hand-off has got lost. It waits again."
+            )
 
 
 def _where(decision: Decision, name_of: NameOf) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from hfx_router.metrics.scheduling_recorder import SchedulingRecorder
-from hfx_sgl.policy.scheduler.decision import Decision, Reason
+from hfx_sgl.policy.scheduler.decision import NOT_SENT, Decision
 from hfx_sgl.policy.scheduler.facts import RequestFacts
 
 
@@ -119,7 +119,7 @@ class Journal:
         recorder = self.recorder
         reason = decision.reason
         recorder.decisions[reason] += 1
-        if reason is Reason.INFEASIBLE or reason is Reason.STUCK:
+        if reason in NOT_SENT:
             story.decision = None
             return
         story.decision = decision

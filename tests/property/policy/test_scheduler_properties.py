@@ -69,6 +69,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             fairness=fairness,
             hit_gain=hit_gain,
             overdue_s=0.1,
+            passed_over_s=0.5,
         )
         self.config = config
         # Two that are told the same must decide the same.
