@@ -1,8 +1,8 @@
 """Prompts that a prefill worker has passed over: later ones are computed there, they are not.
 
-For a moment that is nothing, since steps and transfers overtake each other. For longer it means
-that the hand-off has got lost: SGLang's prefill server computes a prompt only when it has heard
-from the decode server, and what it does not hear it waits for, by default for 300 s.
+For a moment that is nothing, since steps and transfers overtake each other. For longer it most
+likely means that the hand-off has got lost: SGLang's prefill server computes a prompt only when it
+has heard from the decode server, and what it does not hear it waits for, by default for 300 s.
 """
 
 import math

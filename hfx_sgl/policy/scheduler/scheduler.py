@@ -386,7 +386,7 @@ class Scheduler:
         return recalled
 
     def _recall_passed_over(self, now_s: float, actions: list[Action]) -> list[Entry]:
-        """Take back what has got lost on its way to workers that compute others; return it."""
+        """Take back what prefill workers have passed over for long; return it."""
         recalled: list[Entry] = []
         for entry, state in self._passed_over.take(now_s):
             # A worker that has left keeps what its driver has ended.

@@ -68,7 +68,7 @@ def explanation(decision: Decision, slo: Slo, name_of: NameOf) -> str:
         case Reason.PASSED_OVER:
             return (
                 f"Taken back from {where} {waited}, long after later ones were computed there: its "
-                "hand-off has got lost. It waits again."
+                "hand-off has most likely got lost. It waits again."
             )
 
 
