@@ -122,6 +122,11 @@ TTFT = "first token expected 200 ms after its arrival, 1000 ms promised."
             Reason.STUCK,
             "Taken back from http://one:1 that had not begun it after 40 ms; it waits again.",
         ),
+        (
+            Reason.PASSED_OVER,
+            "Taken back from http://one:1 after 40 ms, long after later ones were computed there: "
+            "its hand-off has most likely got lost. It waits again.",
+        ),
     ],
 )
 def test_one_sentence_for_each_reason(reason: Reason, sentence: str) -> None:

@@ -73,10 +73,11 @@ def test_predictions_are_compared_with_what_can_be_seen(
     assert recorder.tpot_error_s.total == pytest.approx(-0.005 * num_tpot)
 
 
-def test_a_request_that_was_taken_back_has_no_prediction() -> None:
+@pytest.mark.parametrize("reason", [Reason.STUCK, Reason.PASSED_OVER])
+def test_a_request_that_was_taken_back_has_no_prediction(reason: Reason) -> None:
     journal = make_journal()
     tell(journal)
-    journal.decided(make_decision(reason=Reason.STUCK))
+    journal.decided(make_decision(reason=reason))
     journal.ended("1", 499, (0.3, 0.02), None)
     assert journal.recorder.ttft_error_s.num_observed == 0
 
